@@ -1,0 +1,105 @@
+"""Prepared pictures as torch batches, in an order that depends on the seed, the stage and the pass alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from m2cnn.data.augment import Augment, apply, draw
+from m2cnn.data.cache import Prepared
+from m2cnn.data.manifest import Row
+from m2cnn.grades import NUM_GRADES
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """kind "all": every photograph once a pass.  kind "decaying": with replacement, class weights as team o_O's
+
+    w(t) = r^t * balanced + (1 - r^t) * final (systems.md 4.6), where t is the pass, counted from 0.
+    """
+
+    kind: str = "all"
+    decay: float = 0.975
+    final: tuple[float, ...] = (1.0, 2.0, 2.0, 2.0, 2.0)
+
+    def weights(self, grades: np.ndarray, epoch: int) -> np.ndarray:
+        """(N,) grades -> (N,) probabilities of being drawn in that pass."""
+        counts = np.bincount(grades, minlength=NUM_GRADES)
+        balanced = len(grades) / np.maximum(counts, 1)
+        fading = self.decay**epoch
+        per_class = fading * balanced + (1 - fading) * np.asarray(self.final)
+        weights = per_class[grades]
+        return weights / weights.sum()
+
+
+def pass_order(grades: np.ndarray, sampling: Sampling, seed: Sequence[int], epoch: int) -> np.ndarray:
+    """The photographs of one pass, in order: (N,) row numbers."""
+    rng = np.random.default_rng([*seed, epoch, 0])
+    if sampling.kind == "decaying":
+        return rng.choice(len(grades), len(grades), p=sampling.weights(grades, epoch))
+    return rng.permutation(len(grades))
+
+
+class Pictures(Dataset):
+    """Photographs of one size. An item is (picture (3, S, S) uint8, grade; -1 where there is none).
+
+    Augmentation draws from a generator of (seed, pass, position), so that workers and interruptions change nothing.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        rows: Sequence[Row],
+        size: int,
+        augment: Augment | None = None,
+        seed: Sequence[int] = (0,),
+        border: int = 0,
+    ):
+        self.prepared, self.size, self.augment, self.seed, self.border = prepared, size, augment, tuple(seed), border
+        self.places = np.array([prepared.index[row.image] for row in rows])
+        self.grades = np.array([-1 if row.grade is None else row.grade for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
+        row, epoch, position = key
+        picture = np.asarray(self.prepared.pictures(self.size)[self.places[row]])
+        if self.augment is not None:
+            rng = np.random.default_rng([*self.seed, epoch, 1, position])
+            picture = apply(draw(self.augment, self.size, rng), picture, self.border)
+        return torch.from_numpy(np.array(picture.transpose(2, 0, 1))), int(self.grades[row])
+
+
+class PassBatches:
+    """Batches of one pass from batch number `start` on; keys are (row, pass, position in the pass)."""
+
+    def __init__(self, order: np.ndarray, batch: int, epoch: int, start: int = 0):
+        self.order, self.batch, self.epoch, self.start = order, batch, epoch, start
+        # A last batch of one photograph has no batch statistics: it joins no pass.
+        whole, rest = divmod(len(order), batch)
+        self.total = whole + (rest > 1 or whole == 0)
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        for number in range(self.start, self.total):
+            positions = range(number * self.batch, min((number + 1) * self.batch, len(self.order)))
+            yield [(int(self.order[p]), self.epoch, p) for p in positions]
+
+
+def ordered(count: int) -> np.ndarray:
+    """The order of evaluation: as listed."""
+    return np.arange(count)
+
+
+def loader(pictures: Pictures, batches: PassBatches, workers: int = 0) -> DataLoader:
+    """A DataLoader over given batches; pinned memory where a GPU waits."""
+    return DataLoader(
+        pictures, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=False
+    )

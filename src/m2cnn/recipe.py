@@ -1,0 +1,252 @@
+"""Recipes: how a system is trained, stage by stage. TOML files, packaged or the user's own; every key is known.
+
+A recipe names a row of `systems.py`; its [network], [task] and [preprocess] tables change that row's member.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from m2cnn.data.augment import Augment
+from m2cnn.data.dataset import Sampling
+from m2cnn.errors import SettingError, did_you_mean
+
+# Input sizes by rung of the ladder (systems.md 1.7): the maps stay 5 / 12 / 21, the photographs shrink.
+LADDER_SIZES = {"full": (224, 448, 720), "half": (112, 224, 360), "quarter": (56, 112, 184)}
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """name: "sgd" (Nesterov) or "adamw".  clip: global gradient norm, 0 for none.  Weight decay spares biases and norms."""
+
+    name: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip: float = 5.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the ladder. `rung` chooses the size (0, 1, 2 -> 224, 448, 720 px on the full ladder) unless `size` does.
+
+    cells: cells of the network in this stage.  drops: passes after which the rate falls by `drop`, for schedule "steps";
+    "cosine" falls to 0.  warmup: passes of linear rise.  new_lr: factor on the rate of what this stage added, for
+    `new_epochs` passes.  accumulate: batches per optimiser step.  frozen_norm: batch norms keep their statistics.
+    """
+
+    epochs: int
+    rung: int = 0
+    size: int = 0
+    cells: int = 0
+    lr: float = 0.01
+    schedule: str = "steps"
+    drops: tuple[int, ...] = ()
+    drop: float = 0.1
+    warmup: float = 0.0
+    new_lr: float = 1.0
+    new_epochs: int = 0
+    batch: int = 32
+    accumulate: int = 1
+    frozen_norm: bool = False
+
+    def rate(self, progress: float) -> float:
+        """The learning rate after `progress` passes (fractions count)."""
+        from math import cos, pi
+
+        warm = min(1.0, progress / self.warmup) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            return self.lr * warm * 0.5 * (1 + cos(pi * min(1.0, progress / self.epochs)))
+        return self.lr * warm * self.drop ** sum(progress >= d for d in self.drops)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Proportions of patients, for rows that have no split yet; `lockbox` is set aside first, by a hash."""
+
+    train: float = 0.8
+    val: float = 0.1
+    test: float = 0.1
+    lockbox: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the averaged
+    weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  checkpoint_minutes: how often the run
+    is saved within a pass.  workers: loading processes.
+    """
+
+    system: str
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    ema: float = 0.0
+    precision: str = "auto"
+    fit_cuts: bool = False
+    checkpoint_minutes: float = 3.0
+    workers: int = 0
+    network: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    optimiser: Optimiser = Optimiser()
+    sampling: Sampling = Sampling()
+    augment: Augment = Augment()
+    split: Split = Split()
+
+    def __post_init__(self) -> None:
+        _choose("precision", self.precision, ("auto", "bf16", "32"))
+        _choose("optimiser.name", self.optimiser.name, ("sgd", "adamw"))
+        _choose("sampling.kind", self.sampling.kind, ("all", "decaying"))
+        if not self.stages:
+            raise SettingError("recipe", "it has no stage", "one [[stages]] table or more")
+        for number, stage in enumerate(self.stages):
+            _check_stage(number, stage, self.stages[number - 1] if number else None)
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+def _check_stage(number: int, stage: Stage, before: Stage | None) -> None:
+    place = f"stages.{number}"
+    _choose(f"{place}.schedule", stage.schedule, ("steps", "cosine"))
+    for key, least in {"epochs": 1, "batch": 2, "accumulate": 1, "cells": 0}.items():
+        if getattr(stage, key) < least:
+            raise SettingError(f"{place}.{key}", str(getattr(stage, key)), f"{least} or more")
+    if not 0 <= stage.rung < 3:
+        raise SettingError(f"{place}.rung", str(stage.rung), "0, 1 or 2", "A size of your own: set size, in pixels.")
+    if before and stage.cells < before.cells:
+        raise SettingError(f"{place}.cells", str(stage.cells), f"{before.cells} or more", "A network only grows.")
+
+
+def _choose(place: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingError(f"recipe, {place}", f'"{value}"', f"one of {', '.join(choices)}", did_you_mean(value, choices))
+
+
+def recipe_names() -> list[str]:
+    """The packaged recipes."""
+    files = resources.files("m2cnn.recipes").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A packaged recipe by name, or a TOML file, with `key=value` overrides such as "stages.1.epochs=3".
+
+    Raises SettingError for an unknown name, key or value.
+    """
+    return _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+
+
+def recipe_from_dict(tables: dict, place: str = "recipe") -> Recipe:
+    """A recipe from plain tables, as TOML or `Recipe.to_dict` give them."""
+    return _build(Recipe, tables, place)
+
+
+def _read(name: str | Path) -> dict:
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise SettingError(path, "no such file", "a recipe", f"Packaged: {', '.join(recipe_names())}.")
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in recipe_names():
+        text = (resources.files("m2cnn.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise SettingError("recipe", f'"{name}"', "a packaged recipe or a .toml file", did_you_mean(str(name), recipe_names()))
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as cause:
+        raise SettingError(name, f"not valid TOML ({cause})", "a recipe") from cause
+
+
+def _override(tables: dict, overrides: Sequence[str]) -> dict:
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise SettingError("override", f'"{text}"', "key=value, as in stages.1.epochs=3")
+        _assign(tables, key.split("."), _parse(value), text)
+    return tables
+
+
+def _assign(table: Any, keys: list[str], value: Any, text: str) -> None:
+    key, *rest = keys
+    if isinstance(table, list):
+        places = table if key == "*" else [table[int(key)]] if key.isdigit() and int(key) < len(table) else []
+        if not places or not rest:
+            raise SettingError("override", f'"{text}"', f"stages.0 to stages.{len(table) - 1}, or stages.*, and a key")
+        for place in places:
+            _assign(place, rest, value, text)
+    elif rest:
+        _assign(table.setdefault(key, {}), rest, value, text)
+    else:
+        table[key] = value
+
+
+def _parse(text: str) -> Any:
+    """TOML-like: numbers, fractions, true/false, lists; everything else is a string.
+
+    >>> _parse("1/8"), _parse("3"), _parse("true"), _parse("[1, 2]"), _parse("timm:resnet50")
+    (0.125, 3, True, [1, 2], 'timm:resnet50')
+    """
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        return text
+
+
+def _build(kind: type, table: dict, place: str) -> Any:
+    """A settings dataclass from a table; every key known, every value of its type."""
+    if not isinstance(table, dict):
+        raise SettingError(place, f"{table!r}", "a table of settings")
+    hints = get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise SettingError(place, f'unknown key "{key}"', f"a setting of {kind.__name__}", did_you_mean(key, hints))
+    for needed in (f.name for f in dataclasses.fields(kind) if _is_required(f)):
+        if needed not in table:
+            raise SettingError(place, f'no "{needed}"', f"{kind.__name__} with {needed}")
+    return kind(**{key: _convert(hints[key], value, f"{place}.{key}") for key, value in table.items()})
+
+
+def _is_required(f: dataclasses.Field) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, place)
+    origin = get_origin(hint) or hint
+    if origin is tuple and isinstance(value, (list, tuple)):
+        item = get_args(hint)[0]
+        return tuple(_convert(item, v, f"{place}.{n}") for n, v in enumerate(value))
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, UnionType):
+        origin = get_args(hint)
+    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
+        raise SettingError(place, f"{value!r}", getattr(hint, "__name__", str(hint)))
+    return value
+
+
+def _resolve_sizes(recipe: Recipe) -> Recipe:
+    """Every stage's size in pixels, from its rung on the network's ladder."""
+    ladder = recipe.network.get("ladder", "full")
+    if ladder not in LADDER_SIZES:
+        raise SettingError("recipe.network.ladder", f'"{ladder}"', "a ladder", did_you_mean(str(ladder), LADDER_SIZES))
+    sizes = LADDER_SIZES[ladder]
+    stages = tuple(s if s.size else dataclasses.replace(s, size=sizes[s.rung]) for s in recipe.stages)
+    return dataclasses.replace(recipe, stages=stages)

@@ -1,0 +1,68 @@
+"""The systems: a system is its members and a combiner; a member is a preprocess, a network and a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from m2cnn.errors import SettingError, did_you_mean
+from m2cnn.models import NetworkSettings
+from m2cnn.preprocess import Preprocess
+from m2cnn.recipe import Recipe
+from m2cnn.tasks import MultiTask, Regression, Task, task_from_dict
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network with what it needs to be trained and read.
+
+    `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: a `NetworkSettings` or your own.
+    """
+
+    network: NetworkSettings = NetworkSettings()
+    task: Task = MultiTask()
+    preprocess: Preprocess = Preprocess()
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the table. title: as the paper prints it.  paper: (val, test) kappa there, or None for a system of your own.
+
+    source: where the description comes from, and what of it is a reconstruction.
+    """
+
+    name: str
+    title: str
+    members: tuple[Member, ...]
+    source: str
+    paper: tuple[float, float] | None = None
+
+    def customised(self, recipe: Recipe) -> System:
+        """The same system with the recipe's [network], [task] and [preprocess] applied to each member."""
+        return replace(self, members=tuple(_customise(m, recipe) for m in self.members))
+
+
+def _customise(member: Member, recipe: Recipe) -> Member:
+    network = type(member.network).from_dict(member.network.to_dict() | recipe.network) if recipe.network else member.network
+    # Another task starts from its own defaults; the same task keeps the row's settings.
+    task = member.task.to_dict() if recipe.task.get("name", member.task.name) == member.task.name else {}
+    preprocess = Preprocess.from_dict(member.preprocess.to_dict() | recipe.preprocess)
+    return Member(network, task_from_dict(task | recipe.task), preprocess)
+
+
+_BASENET = "Zhou et al. 2018 (poster): losses, sizes and decodes known; trunk computed from its map sizes (Inception-ResNet-v2)"
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        System("basenet", "BaseNet", (Member(task=Regression()),), _BASENET, (0.835, 0.828)),
+        System("basenet-mt", "BaseNet+MT", (Member(),), _BASENET, (0.841, 0.838)),
+        System("m2cnn", "M2CNN", (Member(),), f"{_BASENET}; cells reconstructed", (0.844, 0.841)),
+    )
+}
+
+
+def get(name: str) -> System:
+    """The system of that name; SettingError with the nearest name otherwise."""
+    if name not in SYSTEMS:
+        raise SettingError("system", f'"{name}"', "a system's name", did_you_mean(name, SYSTEMS))
+    return SYSTEMS[name]
