@@ -1,0 +1,385 @@
+"""From a file to the picture that a network sees: read, find the round field of view, crop, resize.
+
+Four steps, the same in training, Python, HTTP and ONNX, because all of them call this file. NumPy, OpenCV and Pillow only.
+
+Coordinates are OpenCV's: x to the right, y down, the centre of the first pixel is (0, 0). Colours are RGB, uint8.
+ICC profiles are not applied: the public sets were graded, and networks are trained, on the stored values.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from m2cnn.errors import BundleError, ImageError, SettingError, did_you_mean
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
+MAX_BYTES = 512 * 2**20
+MIN_SIDE = 16
+VERSION = 1
+
+# --- read -------------------------------------------------------------------------------------------------------------
+
+
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Read a photograph (a path, or the bytes of a file) -> (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied; grey becomes three equal channels; palette and CMYK (plain or Adobe-inverted) become
+    RGB; 16-bit values are scaled so that 65535 becomes 255. An opaque alpha channel is dropped.
+    Refused with ImageError: everything that is no PNG, JPEG, TIFF or WebP, broken or cut-off files, several pages or
+    frames, transparency, 12-bit values in a 16-bit file, sides under 16 px and more than 80 million pixels.
+    """
+    place = "<bytes>" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source), place)
+    if not data:
+        raise ImageError(place, "the file is empty", _expected(), "Copy the file again from its source.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_header(picture, place)
+            picture.load()
+            depth = _bits_per_channel(picture, data)
+            upright = ImageOps.exif_transpose(picture)
+            image = _to_rgb(upright, depth, "adobe" in picture.info, place)
+            kind = picture.format
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as cause:
+        raise ImageError(place, f"no picture, it begins with {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
+        raise ImageError(place, "too many pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.") from cause
+    except Exception as cause:  # whatever a decoder raises on a damaged file (a dozen kinds), the file is at fault
+        raise ImageError(place, f"damaged picture ({cause})", _expected(), "Copy the file again.") from cause
+    if kind in ("JPEG", "MPO") and _is_grey_filled(image):
+        raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
+    return image
+
+
+def _expected() -> str:
+    return "a PNG, JPEG, TIFF or WebP photograph"
+
+
+def _read_bytes(path: Path, place: str) -> bytes:
+    try:
+        if not path.exists():
+            raise ImageError(place, "no such file", _expected(), "Check the path.")
+        if not path.is_file():
+            raise ImageError(place, "not a file", _expected(), "Name the photographs in it, one by one.")
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce the photograph.")
+        return path.read_bytes()
+    except (OSError, ValueError) as cause:
+        if isinstance(cause, ImageError):
+            raise
+        raise ImageError(place, f"cannot be read ({cause})", _expected(), "Check the path and its rights.") from cause
+
+
+def _check_header(picture: Image.Image, place: str) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(place, f"{width} x {height} pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(place, f"{width} x {height} pixels", f"at least {MIN_SIDE} x {MIN_SIDE}", "Use the original.")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # in MPO, a camera's JPEG, the further frames are previews
+        raise ImageError(place, f"{frames} pages or frames", "a single photograph", "Save the wanted page alone.")
+
+
+def _bits_per_channel(picture: Image.Image, data: bytes) -> int:
+    if picture.format == "PNG":
+        return data[24]  # IHDR; Pillow itself reduces 16-bit colour to its high bytes without a word
+    if picture.format == "TIFF":
+        bits = picture.tag_v2.get(258, 8)
+        return max(bits) if isinstance(bits, tuple) else bits
+    return 8
+
+
+def _to_rgb(picture: Image.Image, depth: int, adobe: bool, place: str) -> np.ndarray:
+    """Any mode that a fundus camera or an editor writes -> (H, W, 3) uint8; other modes are refused."""
+    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        picture = _without_alpha(picture, place)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and depth == 16):
+        grey = np.rint(np.asarray(picture).astype(np.float32) / 257).astype(np.uint8)
+        image = np.repeat(grey[:, :, None], 3, axis=2)
+    elif picture.mode == "CMYK":
+        ink = picture if adobe else ImageOps.invert(picture)  # Pillow takes every CMYK JPEG for Adobe's inverted one
+        image = np.array(ink.convert("RGB"))
+    elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
+        image = np.array(picture.convert("RGB"))
+    else:
+        raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as 8-bit PNG.")
+    if depth == 16 and image.max() < 16:
+        got = "a 16-bit file with no value above 4095 (12-bit values?)"
+        raise ImageError(place, got, "values up to 65535", "Multiply the values by 16, or save it as 8-bit PNG.")
+    return image
+
+
+def _without_alpha(picture: Image.Image, place: str) -> Image.Image:
+    rgba = picture.convert("RGBA")
+    if rgba.getextrema()[3][0] < 255:
+        raise ImageError(place, "transparent pixels", "an opaque photograph", "Flatten it on black.")
+    return rgba.convert("RGB")
+
+
+def _is_grey_filled(image: np.ndarray) -> bool:
+    # libjpeg fills what a damaged file lacks with 128, and Pillow does not tell. A Graham-processed photograph is grey
+    # at its top as well.
+    def flat(rows: np.ndarray) -> bool:
+        return bool(np.abs(rows.astype(np.int16) - 128).max() <= 1)
+
+    return flat(image[-8:]) and not flat(image[:8])
+
+
+# --- find -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Field:
+    """The round field of view: centre (x, y) and radius in pixels of the photograph; parts may lie outside it."""
+
+    x: float
+    y: float
+    radius: float
+
+
+THUMB = 320  # px, long side of the copy on which the field is sought
+LEVELS = (4, 8, 16, 32, 64)  # grey levels above the background: dark fields need the low ones, flares the high ones
+TOLERANCE = 0.015  # of the radius: how far the edge of a true field strays from a circle
+MIN_ARC = 60.0  # degrees of the circle that must be seen
+
+
+def find_field(image: np.ndarray) -> Field:
+    """Find the round field of view in (H, W, 3) uint8 RGB, also where the frame or a black border cuts it.
+
+    The background is the median of the corners. At several levels above it, a circle is fitted to the edge of the
+    largest bright region (RANSAC, then least squares); edges inside the circle (cuts, shadows) do not count against it,
+    bright parts outside do. The circle that explains its region best wins. Deterministic.
+    Raises ImageError when there is no round field.
+    """
+    check_image(image)
+    thumb, scale = _thumbnail(image)
+    contrast = _contrast(thumb)
+    fits = [fit for level in LEVELS if (fit := _fit_level(contrast, level)) is not None]
+    if not fits:
+        raise ImageError(
+            "photograph", "no round field of view", "a retina, round, on a plain background", "Check that it is a fundus photograph."
+        )
+    _, x, y, radius = max(fits)
+    return Field(x=(x + 0.5) / scale - 0.5, y=(y + 0.5) / scale - 0.5, radius=radius / scale)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ImageError unless `image` is a (H, W, 3) uint8 array with sides of 16 px or more."""
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        got = f"{getattr(image, 'shape', type(image).__name__)} {getattr(image, 'dtype', '')}".strip()
+        raise ImageError("photograph", got, "an array (H, W, 3) of uint8, RGB", "Use read_image.")
+    if min(image.shape[:2]) < MIN_SIDE:
+        height, width = image.shape[:2]
+        raise ImageError("photograph", f"{width} x {height} pixels", f"at least {MIN_SIDE} x {MIN_SIDE}", "Use the original.")
+
+
+def _thumbnail(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """The photograph at most THUMB px long, and its scale. Large ones lose rows and columns first: it is quicker."""
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMB / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    stride = max(1, max(height, width) // (3 * THUMB))
+    return cv2.resize(image[::stride, ::stride], size, interpolation=cv2.INTER_AREA), scale
+
+
+def _contrast(thumb: np.ndarray) -> np.ndarray:
+    """Largest channel difference from the background, (h, w) uint8; background = median of the four corners."""
+    k = max(2, min(thumb.shape[:2]) // 25)
+    corners = np.concatenate([c.reshape(-1, 3) for c in (thumb[:k, :k], thumb[:k, -k:], thumb[-k:, :k], thumb[-k:, -k:])])
+    background = np.median(corners, axis=0).astype(np.uint8)
+    difference = cv2.absdiff(thumb, np.broadcast_to(background, thumb.shape).copy())
+    return cv2.medianBlur(difference.max(axis=2), 5)
+
+
+def _fit_level(contrast: np.ndarray, level: int) -> tuple[float, float, float, float] | None:
+    """(score, x, y, radius) of the circle around what is brighter than `level`, or None."""
+    mask = cv2.morphologyEx((contrast > level).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return None
+    edge = max(contours, key=cv2.contourArea).reshape(-1, 2).astype(np.float64)
+    height, width = mask.shape
+    inner = edge[((edge >= 2) & (edge <= (width - 3, height - 3))).all(axis=1)]
+    if len(inner) < 24:
+        return None
+    circle = _fit_circle(inner, smallest=0.15 * min(mask.shape), largest=0.75 * max(mask.shape))
+    return None if circle is None else _judge(circle, edge, inner)
+
+
+@lru_cache(maxsize=1)
+def _triples() -> np.ndarray:
+    # (256, 3) places along the edge as fractions of its length; fixed, so that a photograph has one field.
+    return np.random.default_rng(0).random((256, 3))
+
+
+def _fit_circle(points: np.ndarray, smallest: float, largest: float) -> tuple[float, float, float] | None:
+    """RANSAC over points (N, 2), then least squares over the inliers -> (x, y, radius) or None."""
+    points = points[:: max(1, len(points) // 240)]
+    circles = _through(points[(_triples() * len(points)).astype(int)])
+    circles = circles[(circles[:, 2] >= smallest) & (circles[:, 2] <= largest)]
+    if not len(circles):
+        return None
+    x, y, radius = (circles[:, i : i + 1] for i in range(3))
+    away = np.hypot(points[:, 0] - x, points[:, 1] - y) / radius - 1  # (circles, points)
+    votes = (np.abs(away) < TOLERANCE).sum(axis=1) - (away > TOLERANCE).sum(axis=1)
+    circle = circles[np.argmax(votes)]
+    for _ in range(3):
+        near = np.abs(np.hypot(*(points - circle[:2]).T) / circle[2] - 1) < TOLERANCE
+        if near.sum() < 12:
+            return None
+        circle = _least_squares(points[near])
+    return (float(circle[0]), float(circle[1]), float(circle[2])) if smallest <= circle[2] <= largest else None
+
+
+def _through(triples: np.ndarray) -> np.ndarray:
+    """Circles (n, 3) as x, y, radius through triples (N, 3, 2) of points; triples nearly on a line are left out."""
+    a, b, c = triples[:, 0], triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0]
+    cross = 2 * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
+    bent = np.abs(cross) > 1e-6
+    a, b, c, cross = a[bent], b[bent], c[bent], cross[bent]
+    bb, cc = (b**2).sum(axis=1), (c**2).sum(axis=1)
+    x = (c[:, 1] * bb - b[:, 1] * cc) / cross
+    y = (b[:, 0] * cc - c[:, 0] * bb) / cross
+    return np.stack([a[:, 0] + x, a[:, 1] + y, np.hypot(x, y)], axis=1)
+
+
+def _least_squares(points: np.ndarray) -> np.ndarray:
+    """Kåsa's algebraic circle fit to points (N, 2) -> x, y, radius."""
+    middle = points.mean(axis=0)
+    p = points - middle
+    (x, y, k), *_ = np.linalg.lstsq(np.c_[2 * p, np.ones(len(p))], (p**2).sum(axis=1), rcond=None)
+    return np.array([x + middle[0], y + middle[1], math.sqrt(max(k + x * x + y * y, 0.0))])
+
+
+def _judge(
+    circle: tuple[float, float, float], edge: np.ndarray, inner: np.ndarray
+) -> tuple[float, float, float, float] | None:
+    """Score a circle against all of the region's edge; None if too little of it is seen or too much lies outside."""
+    x, y, radius = circle
+    slack = max(TOLERANCE * radius, 1.0)
+    away = np.hypot(inner[:, 0] - x, inner[:, 1] - y) - radius
+    on = inner[np.abs(away) < slack]
+    angles = np.degrees(np.arctan2(on[:, 1] - y, on[:, 0] - x))
+    arc = 5.0 * len(np.unique(np.floor(angles / 5)))
+    outside = float(np.mean(np.hypot(edge[:, 0] - x, edge[:, 1] - y) > radius + 2 * slack))
+    if arc < MIN_ARC or outside > 0.15 or len(on) < 0.25 * len(inner):
+        return None
+    score = len(on) / len(inner) + arc / 360 - 3 * outside
+    return score, x, y, radius + 0.5  # the outermost bright pixels end half a pixel further out
+
+
+# --- crop -------------------------------------------------------------------------------------------------------------
+
+COLOURS = ("natural", "graham")
+GRAHAM_KEPT = 0.9  # of the radius: at the rim the local mean is that of the black surround
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a photograph becomes a square picture; `preprocess(image, size)` -> (size, size, 3) uint8 RGB.
+
+    The square is centred on the field of view and holds its whole circle plus `margin` (a share of the radius, negative:
+    a tighter crop), whether or not the photograph shows all of it: a retina has one scale, cut off or not. Outside the
+    circle the picture is black.
+    colour="graham" subtracts the local mean (B. Graham, Kaggle 2015): 4 * (image - blur with sigma = radius / 30) + 128;
+    outside 0.9 radius the picture is grey 128.
+    """
+
+    colour: str = "natural"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.colour not in COLOURS:
+            raise SettingError("preprocess.colour", repr(self.colour), "a known colour", did_you_mean(str(self.colour), COLOURS))
+        if isinstance(self.margin, bool) or not isinstance(self.margin, int | float) or not -0.5 <= self.margin <= 1:
+            raise SettingError("preprocess.margin", repr(self.margin), "-0.5..1, a share of the radius", "Leave it at 0.")
+
+    def __call__(self, image: np.ndarray, size: int, field: Field | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB -> (size, size, 3) uint8 RGB. `field` spares the search. Raises ImageError, SettingError."""
+        check_image(image)
+        _check_size(size)
+        square = self.crop(image, find_field(image) if field is None else field)
+        picture = cv2.resize(square, (size, size), interpolation=_interpolation(square.shape[0], size))
+        radius = size / 2 / (1 + self.margin)
+        if self.colour == "graham":
+            return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
+        return _filled(picture, radius, 0)
+
+    def crop(self, image: np.ndarray, field: Field) -> np.ndarray:
+        """The square around the field: (H, W[, 3]) -> (side, side[, 3]), same type, zeros beyond the frame; no resize."""
+        half = field.radius * (1 + self.margin)
+        side = max(1, round(2 * half))
+        left, top = round(field.x - half + 0.5), round(field.y - half + 0.5)
+        height, width = image.shape[:2]
+        y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
+        if (y0, y1, x0, x1) == (top, top + side, left, left + side):
+            return image[y0:y1, x0:x1]
+        square = np.zeros((side, side, *image.shape[2:]), image.dtype)
+        if y1 > y0 and x1 > x0:
+            square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+        return square
+
+    def apply_to_mask(self, mask: np.ndarray, field: Field, size: int) -> np.ndarray:
+        """A lesion mask (H, W) of the photograph -> (size, size) bool, on the pixels of `self(image, size, field)`.
+
+        A pixel is set when a lesion covers any part of it, so that the smallest microaneurysm survives.
+        """
+        _check_size(size)
+        square = self.crop((mask > 0).astype(np.float32), field)
+        shrinks = square.shape[0] >= size
+        share = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+        return share > 1e-6
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for system.json, with the version of this format."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        """The inverse of to_dict; BundleError for another version or unknown keys, SettingError for bad values."""
+        known = {f.name for f in fields(cls)}
+        if values.get("version") != VERSION:
+            got = f"version {values.get('version')!r}"
+            raise BundleError("preprocess", got, f"version {VERSION}", "Use the m2cnn that wrote the bundle.")
+        for key in values.keys() - known - {"version"}:
+            raise BundleError("preprocess", f'unknown key "{key}"', "known keys", did_you_mean(str(key), known))
+        return replace(cls(), **{key: value for key, value in values.items() if key != "version"})
+
+
+def subtract_local_mean(image: np.ndarray, radius: float) -> np.ndarray:
+    """Graham's 4 * image - 4 * GaussianBlur(image, radius / 30) + 128, clipped; (H, W, 3) uint8 -> the same."""
+    return cv2.addWeighted(image, 4, cv2.GaussianBlur(image, (0, 0), radius / 30), -4, 128)
+
+
+def _check_size(size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 8 <= size <= 4096:
+        raise SettingError("size", repr(size), "a whole number of pixels, 8..4096", "Use the stage's size, such as 224.")
+
+
+def _interpolation(side: int, size: int) -> int:
+    return cv2.INTER_AREA if side >= size else cv2.INTER_CUBIC
+
+
+def _filled(picture: np.ndarray, radius: float, value: int) -> np.ndarray:
+    """The picture with `value` outside the centred circle."""
+    return np.where(_disc(picture.shape[0], radius), picture, np.uint8(value))
+
+
+@lru_cache(maxsize=16)
+def _disc(size: int, radius: float) -> np.ndarray:
+    """(size, size, 1) bool: the pixels whose centre lies within `radius` of the middle."""
+    offset = np.arange(size) - (size - 1) / 2
+    return (offset[:, None] ** 2 + offset[None, :] ** 2 <= radius**2)[:, :, None]
