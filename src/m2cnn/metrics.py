@@ -47,7 +47,10 @@ def check_finite(values: ArrayLike, place: str) -> Floats:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"{place}, entry {first}", f"value is {array[first]:g}", "a finite number", "Leave ungradable photographs out."
+            f"{place}, entry {first}",
+            f"value is {array[first]:g}",
+            "a finite number",
+            "Leave ungradable photographs out.",
         )
     return array
 
@@ -56,13 +59,16 @@ def _vector(values: ArrayLike, place: str) -> Floats:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as cause:
-        raise DataError(place, "entries that are no numbers", "numbers", "Leave empty or textual entries out.") from cause
+        raise DataError(
+            place, "entries that are no numbers", "numbers", "Leave empty or textual entries out."
+        ) from cause
     if array.ndim != 1:
         raise DataError(place, f"an array of shape {array.shape}", "one dimension, (N,)")
     return array
 
 
-def _same_length(first: NDArray, second: NDArray, places: str) -> None:
+def check_lengths(first: NDArray, second: NDArray, places: str) -> None:
+    """DataError unless both have one entry per photograph."""
     if len(first) != len(second):
         raise DataError(places, f"lengths {len(first)} and {len(second)}", "one entry per photograph in both")
 
@@ -71,7 +77,7 @@ def _check_weights(weights: ArrayLike | None, length: int) -> Floats:
     if weights is None:
         return np.ones(length)
     array = check_finite(weights, "weights")
-    _same_length(array, np.empty(length), "weights and photographs")
+    check_lengths(array, np.empty(length), "weights and photographs")
     if (array < 0).any():
         raise DataError("weights", f"a negative weight, {array.min():g}", "0 or more")
     return array
@@ -104,7 +110,7 @@ def confusion(
     [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
     """
     t, p = check_grades(truth, "truth", classes), check_grades(predicted, "predicted", classes)
-    _same_length(t, p, "truth and predicted")
+    check_lengths(t, p, "truth and predicted")
     w = None if weights is None else _check_weights(weights, len(t))
     return np.bincount(t * classes + p, w, classes * classes).reshape(classes, classes)
 
@@ -125,7 +131,9 @@ def kappa_of_confusion(
     True
     """
     if weights not in DISAGREEMENT_POWER:
-        raise SettingError("weights", f'"{weights}"', "a known weighting", did_you_mean(str(weights), DISAGREEMENT_POWER))
+        raise SettingError(
+            "weights", f'"{weights}"', "a known weighting", did_you_mean(str(weights), DISAGREEMENT_POWER)
+        )
     counts = _check_confusion(confusion)
     step = np.arange(counts.shape[-1])
     distance = np.abs(step[:, None] - step)
@@ -216,7 +224,7 @@ def mean_absolute_error(truth: ArrayLike, severity: ArrayLike) -> float:
 
 def _error(truth: ArrayLike, severity: ArrayLike) -> Floats:
     t, s = check_grades(truth, "truth"), check_finite(severity, "severity")
-    _same_length(t, s, "truth and severity")
+    check_lengths(t, s, "truth and severity")
     return s - t
 
 
@@ -245,7 +253,7 @@ def rank(positive: ArrayLike, score: ArrayLike) -> Ranking:
     """`positive` (N,) true or false and `score` (N,), higher for likelier positive -> Ranking for `auc_of_ranking`."""
     label = check_grades(positive, "positive", classes=2).astype(bool)
     value = check_finite(score, "score")
-    _same_length(label, value, "positive and score")
+    check_lengths(label, value, "positive and score")
     positives, negatives = np.flatnonzero(label), np.flatnonzero(~label)
     negatives = negatives[np.argsort(value[negatives], kind="stable")]
     ladder = value[negatives]
