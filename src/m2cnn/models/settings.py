@@ -1,0 +1,138 @@
+"""What a network is made of, as plain checked values: no torch, so that recipes are read and refused without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+from m2cnn.errors import SettingError, did_you_mean
+
+INCEPTION_RESNET_V2 = "inception_resnet_v2"
+TIMM_PREFIX = "timm:"
+FULL_REPEATS = (10, 20, 9)
+CELL_KINDS = ("inception", "plain", "residual")
+
+# Input sizes (px) of the stages with 0, 1 and 2 cells. Every ladder has the same maps 5 / 12 / 21 before the switch.
+LADDERS = {"full": (224, 448, 720), "half": (112, 224, 360), "quarter": (56, 112, 184)}
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network part of a recipe.
+
+    trunk: "inception_resnet_v2" (BaseNet, our own definition) or "timm:NAME", any convolutional network of timm.
+    width: factor on every channel count of BaseNet, above 0 and at most 4 (no count falls below 4; 1 is the published network).
+    repeats: how many Block35, Block17 and Block8 (before the last Block8, which is always there) BaseNet has; each 0..99.
+    ladder: "full", "half" or "quarter": BaseNet's stem strides for photographs of less detail; see LADDERS. A timm trunk keeps
+        its own strides: there the ladder only names the input sizes.
+    cell: "inception", "plain" or "residual", see `m2cnn.models.m2cnn`.
+    residual_blocks: Block8 in each inception cell, 0..5. The other two kinds of cell have none.
+    dropout: probability before the last linear layer, 0 <= p < 1.
+    weights: "" (random), "timm" (ImageNet weights that timm downloads), or a local .safetensors file with timm's names
+        ("PATH" or "file:PATH").
+    trunk_options: for a timm trunk, keyword arguments of `timm.create_model` such as {"pad_type": "same"}, and our own
+        "linear_first_block": True, which takes the activation out of the first block of an EfficientNet-like trunk
+        (mobilenet_edgetpu networks converted from the MLPerf graphs are linear there).
+
+    Raises SettingError for a value that means nothing.
+    """
+
+    trunk: str = INCEPTION_RESNET_V2
+    width: float = 1.0
+    repeats: tuple[int, int, int] = FULL_REPEATS
+    ladder: str = "full"
+    cell: str = "inception"
+    residual_blocks: int = 2
+    dropout: float = 0.2
+    weights: str = ""
+    trunk_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_trunk(self.trunk)
+        _check_choice("ladder", self.ladder, LADDERS)
+        _check_choice("cell", self.cell, CELL_KINDS)
+        _check(_is_number(self.width) and 0 < self.width <= 4, "width", self.width, "a number above 0 and at most 4")
+        _check(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", self.dropout, "a probability: 0 <= p < 1")
+        _check(_is_count(self.residual_blocks, 5), "residual_blocks", self.residual_blocks, "a whole number, 0..5")
+        _check(_is_repeats(self.repeats), "repeats", self.repeats, "three whole numbers, each 0..99, such as [10, 20, 9]")
+        _check(isinstance(self.weights, str), "weights", self.weights, '"", "timm" or the path of a .safetensors file')
+        _check(isinstance(self.trunk_options, Mapping), "trunk_options", self.trunk_options, "a table of options")
+        object.__setattr__(self, "repeats", tuple(self.repeats))
+        object.__setattr__(self, "width", float(self.width))
+        object.__setattr__(self, "dropout", float(self.dropout))
+        object.__setattr__(self, "trunk_options", dict(self.trunk_options))
+        _check_timm(self) if self.is_timm else _check_own(self)
+
+    @property
+    def is_timm(self) -> bool:
+        return self.trunk.startswith(TIMM_PREFIX)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Input sizes in px of the stages with 0, 1 and 2 cells."""
+        return LADDERS[self.ladder]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and TOML; `from_dict` reads them back."""
+        return asdict(self) | {"repeats": list(self.repeats)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
+        """Raises SettingError for an unknown key."""
+        known = [each.name for each in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise SettingError("network", f'unknown setting "{key}"', repair=did_you_mean(key, known))
+        return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_repeats(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 3 and all(_is_count(each, 99) for each in value)
+
+
+def _check(good: bool, key: str, value: object, expected: str) -> None:
+    if not good:
+        raise SettingError(f"network.{key}", f"got {value!r}", expected)
+
+
+def _check_choice(key: str, value: object, choices: Mapping | tuple) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise SettingError(f"network.{key}", f"got {value!r}", "one of the known ones", did_you_mean(str(value), choices))
+
+
+def _check_trunk(trunk: object) -> None:
+    if not isinstance(trunk, str) or (trunk != INCEPTION_RESNET_V2 and not trunk.removeprefix(TIMM_PREFIX)):
+        raise SettingError("network.trunk", f"got {trunk!r}", f'"{INCEPTION_RESNET_V2}" or "timm:NAME"')
+    if trunk != INCEPTION_RESNET_V2 and not trunk.startswith(TIMM_PREFIX):
+        raise SettingError(
+            "network.trunk",
+            f'unknown trunk "{trunk}"',
+            f'"{INCEPTION_RESNET_V2}" or "timm:NAME"',
+            f'{did_you_mean(trunk, [INCEPTION_RESNET_V2])} A network of timm: "{TIMM_PREFIX}{trunk}".',
+        )
+
+
+def _check_timm(settings: NetworkSettings) -> None:
+    _check(settings.width == 1, "width", settings.width, "1 with a timm trunk; choose a narrower network of timm instead")
+    _check(settings.repeats == FULL_REPEATS, "repeats", settings.repeats, "nothing with a timm trunk: its depth is in its name")
+
+
+def _check_own(settings: NetworkSettings) -> None:
+    published = settings.width == 1 and settings.repeats == FULL_REPEATS
+    if settings.weights == "timm" and not published:
+        raise SettingError(
+            "network.weights",
+            f'"timm" with width {settings.width:g} and repeats {list(settings.repeats)}',
+            "width 1 and repeats [10, 20, 9], the network that the ImageNet weights belong to",
+        )
+    _check(not settings.trunk_options, "trunk_options", settings.trunk_options, f"nothing with {INCEPTION_RESNET_V2}")
