@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2cnn.errors import SettingError, did_you_mean
+
+if TYPE_CHECKING:
+    from m2cnn.models.m2cnn import M2CNN
 
 INCEPTION_RESNET_V2 = "inception_resnet_v2"
 TIMM_PREFIX = "timm:"
@@ -77,6 +80,12 @@ class NetworkSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         return asdict(self) | {"repeats": list(self.repeats)}
+
+    def build(self, outputs: int, cells: int = 0) -> M2CNN:
+        """The network with random weights from torch's generator, or the first weights that `weights` names."""
+        from m2cnn.models import build_network
+
+        return build_network(self, outputs, cells)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
