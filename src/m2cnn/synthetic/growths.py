@@ -1,0 +1,92 @@
+"""Lesions of the vessels: beading, IRMA, new vessels, and the bleeding from them before the retina."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m2cnn.synthetic.anatomy import Anatomy
+from m2cnn.synthetic.paint import strips
+from m2cnn.synthetic.spots import Lesion, blob, scatter
+from m2cnn.synthetic.view import UM, View
+
+
+def venous_beading(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Sausage-like bulges on the large veins, in 2 to 4 quadrants (fewer where a quadrant shows no large vein)."""
+    trunks = anatomy.tree[0]
+    points, radii = trunks.points[trunks.vein], trunks.radii[trunks.vein]
+    pixels = view.pixels(points)
+    usable = view.inside(pixels, 0.2 * view.scale) & (np.hypot(*np.moveaxis(points, -1, 0)) > 0.8) & (radii > 0.022)
+    below, right = pixels[..., 1] > view.centre[1], pixels[..., 0] > view.centre[0]
+    lesions: tuple[Lesion, ...] = ()
+    for quadrant in rng.permutation(4)[: rng.integers(2, 5)]:
+        here = usable & (below == bool(quadrant // 2)) & (right == bool(quadrant % 2))
+        lesions += _beads(points, radii, here, rng)
+    return lesions
+
+
+def _beads(points: np.ndarray, radii: np.ndarray, here: np.ndarray, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Bulges half as wide again as the vein, along its longest usable stretch, about 0.2 DD apart."""
+    if not here.any():
+        return ()
+    vein = int(np.argmax(here.sum(1)))
+    path, width = points[vein][here[vein]], radii[vein][here[vein]]
+    walked = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    stops = np.arange(0.08, walked[-1], rng.uniform(0.17, 0.23))
+    spots = np.stack([np.interp(stops, walked, path[:, axis]) for axis in (0, 1)], -1)
+    swell = np.interp(stops, walked, width) * rng.uniform(1.5, 1.8)
+    return tuple(Lesion("venous_beading", blob(s, r, 0.05, rng), 1.0) for s, r in zip(spots, swell, strict=True))
+
+
+def irma(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Intraretinal microvascular abnormalities: small flat patches of winding capillaries."""
+    lesions: tuple[Lesion, ...] = ()
+    for spot in scatter(count, anatomy, view, rng, 1.0, margin=0.4):
+        lesions += _tangle("irma", spot, rng.integers(6, 11), rng.uniform(0.35, 0.5), (12, 18), rng)
+    return lesions
+
+
+def new_vessels(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """One to three nets of fine new vessels: at the disc, or on a vein elsewhere."""
+    at_disc = rng.random() < 0.5
+    places = [rng.uniform(-0.35, 0.35, 2)] if at_disc else []
+    places += _on_veins(rng.integers(0 if at_disc else 1, 3), anatomy, view, rng)
+    lesions: tuple[Lesion, ...] = ()
+    for place in places:
+        lesions += _tangle("neovascularisation", place, rng.integers(32, 52), rng.uniform(0.8, 1.3), (17, 30), rng)
+    return lesions
+
+
+def _on_veins(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> list[np.ndarray]:
+    trunks = anatomy.tree[0]
+    points = trunks.points[trunks.vein].reshape(-1, 2)
+    seen = view.inside(view.pixels(points), 0.7 * view.scale) & (np.hypot(*points.T) > 1.2)
+    return list(rng.permutation(points[seen])[:count])
+
+
+def _tangle(
+    kind: str, at: np.ndarray, strands: int, length: float, radius_um: tuple[float, float], rng: np.random.Generator
+) -> tuple[Lesion, ...]:
+    """Strands that leave a point and curl, of `length` DD about; each one a lesion polygon."""
+    t = np.linspace(0, 1, 20)
+    curl = rng.uniform(-4, 4, (strands, 1)) * t
+    wriggle = rng.uniform(0.4, 1.2, (strands, 1)) * np.sin(
+        2 * np.pi * rng.uniform(1.5, 4, (strands, 1)) * t + rng.uniform(0, 6.28, (strands, 1))
+    )
+    course = rng.uniform(0, 2 * np.pi, (strands, 1)) + curl + wriggle
+    step = length * rng.uniform(0.6, 1.3, (strands, 1)) / len(t)
+    walk = np.cumsum(np.stack([np.cos(course), np.sin(course)], -1) * step[..., None], 1)
+    points = at + rng.normal(0, 0.08 * length, (strands, 1, 2)) + walk
+    radii = np.repeat(rng.uniform(*radius_um, (strands, 1)) * UM, len(t), 1)
+    return tuple(Lesion(kind, outline, rng.uniform(0.75, 1.0)) for outline in strips(points, radii))
+
+
+def preretinal(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """A boat: blood before the retina sinks, so its top is level and its bottom round."""
+    place = scatter(1, anatomy, view, rng, 0.0, margin=0.75)[0]
+    width = rng.uniform(1.2, 2.2)
+    depth = width * rng.uniform(0.38, 0.55)
+    angle = np.linspace(0, np.pi, 24)
+    bottom = np.stack([width / 2 * np.cos(angle), depth * np.sin(angle) ** 0.8], -1)
+    t = np.linspace(-1, 1, 10)[1:-1]
+    top = np.stack([width / 2 * t, 0.05 * width * (1 - t**2)], -1)
+    return (Lesion("preretinal_haemorrhage", place - (0, depth / 2) + np.concatenate([bottom, top]), 0.95),)

@@ -1,0 +1,59 @@
+"""Which lesions a grade shows, by the definitions of the ICDR scale (Wilkinson et al., Ophthalmology 2003;110:1677)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m2cnn.synthetic.anatomy import Anatomy
+from m2cnn.synthetic.growths import irma, new_vessels, preretinal, venous_beading
+from m2cnn.synthetic.spots import QUADRANTS, Lesion, cotton_wool, exudates, haemorrhages, microaneurysms
+from m2cnn.synthetic.view import View
+
+
+def plan_lesions(grade: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Draw the lesions of a grade 0..4 into the visible field."""
+    if grade == 0:
+        return ()
+    if grade == 1:
+        return microaneurysms(rng.integers(2, 9), anatomy, view, rng)
+    if grade == 2:
+        return _moderate(anatomy, view, rng)
+    if grade == 3:
+        return _severe(anatomy, view, rng)
+    background = _moderate(anatomy, view, rng) if rng.random() < 0.65 else _severe(anatomy, view, rng)
+    return background + _proliferation(anatomy, view, rng)
+
+
+def _moderate(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """More than microaneurysms, less than 4-2-1: 2 to 5 haemorrhages in each quadrant, exudates, cotton-wool spots."""
+    return (
+        microaneurysms(rng.integers(4, 16), anatomy, view, rng)
+        + haemorrhages(rng.integers(2, 6, QUADRANTS), anatomy, view, rng)
+        + exudates(rng.integers(1, 5), anatomy, view, rng)
+        + cotton_wool(rng.integers(0, 3), anatomy, view, rng)
+    )
+
+
+def _severe(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """4-2-1: mostly by haemorrhages in all quadrants; else by beading or IRMA with 13 to 19 haemorrhages in each."""
+    many = rng.random() < 0.75
+    beaded, abnormal = rng.random(2) < (0.35 if many else 0.7)
+    counts = rng.integers(21, 27, QUADRANTS) if many else rng.integers(13, 20, QUADRANTS)
+    lesions = (
+        microaneurysms(rng.integers(10, 31), anatomy, view, rng)
+        + haemorrhages(counts, anatomy, view, rng)
+        + exudates(rng.integers(1, 5), anatomy, view, rng)
+        + cotton_wool(rng.integers(1, 5), anatomy, view, rng)
+    )
+    if beaded:
+        lesions += venous_beading(anatomy, view, rng)
+    if abnormal or not (many or beaded):
+        lesions += irma(rng.integers(1, 4), anatomy, view, rng)
+    return lesions
+
+
+def _proliferation(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """New vessels (at the disc or elsewhere), a pre-retinal haemorrhage, or both."""
+    vessels, bleeding = (True, True) if rng.random() < 0.5 else rng.permutation([True, False])
+    lesions = new_vessels(anatomy, view, rng) if vessels else ()
+    return lesions + (preretinal(anatomy, view, rng) if bleeding else ())
