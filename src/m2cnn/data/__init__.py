@@ -1,0 +1,34 @@
+"""Photographs and what is known of them: manifests, importers, splits, lockbox, prepared pictures. No torch."""
+
+from m2cnn.data.importers import IMPORTERS, Imported, import_dataset
+from m2cnn.data.lockbox import lockbox_rows, open_lockbox
+from m2cnn.data.manifest import (
+    FileProblem,
+    Manifest,
+    Row,
+    check_files,
+    fill_hashes,
+    read_manifest,
+    write_manifest,
+)
+from m2cnn.data.opening import open_data
+from m2cnn.data.splits import assign_splits, in_lockbox, kfold
+
+__all__ = [
+    "IMPORTERS",
+    "FileProblem",
+    "Imported",
+    "Manifest",
+    "Row",
+    "assign_splits",
+    "check_files",
+    "fill_hashes",
+    "import_dataset",
+    "in_lockbox",
+    "kfold",
+    "lockbox_rows",
+    "open_data",
+    "open_lockbox",
+    "read_manifest",
+    "write_manifest",
+]

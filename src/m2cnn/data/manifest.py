@@ -1,0 +1,337 @@
+"""The manifest: one CSV that says which photographs there are, whose they are, and what is known of them.
+
+| column  | values                             | meaning                                                       |
+|---------|------------------------------------|---------------------------------------------------------------|
+| image   | relative posix path                | required; doubled images are refused                          |
+| patient | text                               | required; photographs of a patient never stand on two sides   |
+| eye     | left, right or empty               |                                                               |
+| grade   | 0..4 (ICDR) or empty               | empty: not graded, or not gradable                            |
+| dme     | 0..2 or empty                      | risk of macular oedema, as IDRiD counts it                    |
+| quality | gradable, ungradable or empty      |                                                               |
+| split   | train, val, test, lockbox or empty |                                                               |
+| sha256  | 64 hexadecimal digits or empty     | of the file's bytes                                           |
+| source  | text                               | the dataset it came from                                      |
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from m2cnn.errors import DataError, LockboxError, SettingError, did_you_mean
+from m2cnn.grades import NUM_GRADES
+
+SPLITS = ("train", "val", "test", "lockbox")
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}(\.0*)?")  # pandas writes 3 as 3.0 when another cell of the column is empty
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One photograph. Raises DataError when a value means nothing."""
+
+    image: str
+    patient: str
+    eye: str = ""
+    grade: int | None = None
+    dme: int | None = None
+    quality: str = ""
+    split: str = ""
+    sha256: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for got, expected, repair in _faults(self):
+            raise DataError(f"photograph {self.image!r}", got, expected, repair)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+REQUIRED = ("image", "patient")
+
+
+def _faults(row: Row) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a row: (got, expected, repair)."""
+    for column in REQUIRED:
+        if not getattr(row, column):
+            repair = "No patient ids: give each photograph its own." if column == "patient" else "Remove the row."
+            yield f"{column} is empty", "a value", repair
+    for column in ("image", "patient", "source"):
+        value = getattr(row, column)
+        if not value.isprintable() or value != value.strip():
+            yield f"{column} is {value!r}", "no hidden character and no space at the ends", "Retype it."
+    if not _is_inside(row.image):
+        yield f'image is "{row.image}"', "a path with / below the folder of photographs", "Give that folder as root."
+    if row.grade not in (None, *range(NUM_GRADES)):
+        repair = "Ungradable images: leave the cell empty."
+        yield f'grade is "{row.grade}"', f"0..{NUM_GRADES - 1} (ICDR)", repair
+    if row.dme not in (None, 0, 1, 2):
+        yield f'dme is "{row.dme}"', "0..2 (risk of macular oedema)", "Unknown: leave the cell empty."
+    for column, allowed in (("eye", ("left", "right")), ("quality", ("gradable", "ungradable")), ("split", SPLITS)):
+        value = getattr(row, column)
+        if value not in ("", *allowed):
+            yield f'{column} is "{value}"', f"{', '.join(allowed)} or empty", did_you_mean(value, allowed)
+    if not re.fullmatch(r"([0-9a-f]{64})?", row.sha256):
+        yield f'sha256 is "{row.sha256}"', "64 hexadecimal digits or empty", "Empty the column and fill it again."
+
+
+def _is_inside(image: str) -> bool:
+    path = PurePosixPath(image)
+    return str(path) == image and not path.is_absolute() and not re.search(r"\\|^\w:|^\.$|(^|/)\.\.(/|$)", image)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows and the folder that their image paths start from. Raises DataError when an image stands twice."""
+
+    rows: tuple[Row, ...]
+    root: Path
+
+    def __post_init__(self) -> None:
+        if len({row.image for row in self.rows}) < len(self.rows):
+            image, times = Counter(row.image for row in self.rows).most_common(1)[0]
+            raise DataError(
+                "manifest", f'image "{image}" stands {times} times', "each photograph once", "Remove the others."
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def path(self, row: Row) -> Path:
+        return self.root / row.image
+
+    def patients(self) -> np.ndarray:
+        """(N,) patient ids in the order of the rows."""
+        return np.array([row.patient for row in self.rows], dtype=str)
+
+    def grades(self) -> np.ndarray:
+        """(N,) int64, 0..4, or -1 where there is no grade."""
+        return np.array([-1 if row.grade is None else row.grade for row in self.rows], dtype=np.int64)
+
+    def graded(self) -> Manifest:
+        """Only the photographs with a grade."""
+        return Manifest(tuple(row for row in self.rows if row.grade is not None), self.root)
+
+    def select(self, *splits: str) -> Manifest:
+        """The photographs of one or several splits; "all" is everything but the lockbox.
+
+        Raises LockboxError for "lockbox", SettingError for an unknown name, DataError when nothing is selected.
+        """
+        wanted = _wanted(splits)
+        rows = tuple(row for row in self.rows if row.split in wanted)
+        if not rows:
+            have = dict(Counter(row.split or "(no split)" for row in self.rows))
+            got = f"no photograph in {' or '.join(splits)}"
+            raise DataError("manifest", got, f"splits among {have}", "Assign splits first, or choose others.")
+        return Manifest(rows, self.root)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical CSV: `sha256sum` of the file that write_manifest writes."""
+        return hashlib.sha256(_csv_bytes(self)).hexdigest()
+
+
+def _wanted(splits: tuple[str, ...]) -> set[str]:
+    if "lockbox" in splits:
+        repair = "Open it: open_lockbox(manifest, csv, by, reason), then lockbox_rows(manifest, folder)."
+        raise LockboxError("manifest", "the lockbox is closed", "train, val, test or all", repair)
+    for name in splits:
+        if name not in ("all", *SPLITS):
+            raise SettingError("split", f'"{name}"', "a split", did_you_mean(name, ("all", "train", "val", "test")))
+    return {"", "train", "val", "test"} if "all" in splits else set(splits)
+
+
+# Reading and writing
+
+
+def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Any comma-separated file with a header: its columns, and (row number in the file, cells by column) pairs.
+
+    Cells and column names are stripped; blank lines and nameless empty columns are passed over; the header is row 1.
+    Raises DataError: no such file, not UTF-8, another delimiter, a doubled column, cells without a column.
+    """
+    path = Path(path)
+    numbered = [(number, cells) for number, cells in _cells(path) if any(cells)]
+    if not numbered:
+        raise DataError(path.name, "the file is empty", "a header and rows", "Check the path.")
+    (_, columns), *body = numbered
+    _check_header(path, columns)
+    rows = [(number, _by_column(path, number, columns, cells)) for number, cells in body]
+    return [name for name in columns if name], rows
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except UnicodeDecodeError as cause:
+        raise DataError(path.name, f"byte {cause.start} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
+    except csv.Error as cause:
+        raise DataError(
+            f"{path.name}, row {reader.line_num}", str(cause), "comma-separated cells", "Check quotes."
+        ) from cause
+    except OSError as cause:
+        raise DataError(path, cause.strerror or str(cause), "a readable CSV file", "Check the path.") from cause
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    if len(columns) == 1 and (other := re.search("[;\t|]", columns[0])):
+        raise DataError(path.name, f"cells are separated by {other[0]!r}", "commas", 'Save it again as "CSV (comma)".')
+    doubled = [name for name, times in Counter(filter(None, columns)).items() if times > 1]
+    if doubled:
+        raise DataError(path.name, f'column "{doubled[0]}" stands twice', "each column once", "Remove one of them.")
+
+
+def _by_column(path: Path, number: int, columns: list[str], cells: list[str]) -> dict[str, str]:
+    homeless = [cell for i, cell in enumerate(cells) if cell and (i >= len(columns) or not columns[i])]
+    if homeless or len(cells) < len(columns):
+        expected = f"{len(columns)} ({', '.join(filter(None, columns))})"
+        repair = "Put cells that have commas inside in double quotes; write an empty cell as nothing between commas."
+        raise DataError(f"{path.name}, row {number}", f"{len(cells)} cells", expected, repair)
+    return {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
+    """Read and check a manifest; image paths start from `root`, by default the folder of the CSV.
+
+    Raises DataError that names file, row and repair.
+    """
+    path = Path(path)
+    columns, body = read_table(path)
+    _check_columns(path, columns)
+    rows: dict[str, Row] = {}
+    for number, cells in body:
+        place = f"{path.name}, row {number}"
+        row = row_from_cells(cells, place)
+        if row.image in rows:
+            raise DataError(
+                place, f'image "{row.image}" stands above already', "each photograph once", "Remove one row."
+            )
+        rows[row.image] = row
+    return Manifest(tuple(rows.values()), path.parent if root is None else Path(root))
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    for name in columns:
+        if name not in COLUMNS:
+            repair = f'{did_you_mean(name, COLUMNS)} Other tables: the importer "table" takes columns by name.'
+            raise DataError(path.name, f'unknown column "{name}"', "the columns of a manifest", repair)
+    for name in REQUIRED:
+        if name not in columns:
+            raise DataError(
+                path.name, f'no column "{name}"', "image and patient", f"Its columns: {', '.join(columns)}."
+            )
+
+
+def row_from_cells(cells: dict[str, str], place: str) -> Row:
+    """A row from text; DataError names `place`."""
+    values: dict = dict(cells)
+    for column in ("grade", "dme"):
+        values[column] = _whole(values.get(column, ""))
+    if cells["image"]:
+        values["image"] = str(PurePosixPath(cells["image"]))  # ./a.jpg and a.jpg are one photograph
+    try:
+        return Row(**values)
+    except DataError as fault:
+        raise DataError(place, fault.got, fault.expected, fault.repair) from None
+
+
+def _whole(cell: str) -> int | str | None:
+    """A whole number, None for an empty cell; anything else stays text, for Row to refuse."""
+    if not cell:
+        return None
+    return int(float(cell)) if WHOLE_NUMBER.fullmatch(cell) else cell
+
+
+def write_manifest(manifest: Manifest, path: str | Path) -> None:
+    """Write the CSV whole or not at all: UTF-8, all columns, one line per photograph in the order of the rows."""
+    write_atomically(Path(path), _csv_bytes(manifest))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(half, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _csv_bytes(manifest: Manifest) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in manifest.rows:
+        numbers = ("" if n is None else str(int(n)) for n in (row.grade, row.dme))
+        writer.writerow((row.image, row.patient, row.eye, *numbers, row.quality, row.split, row.sha256, row.source))
+    return text.getvalue().encode()
+
+
+# Files
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """`row`: its number in the file that write_manifest writes (the header is row 1)."""
+
+    row: int
+    image: str
+    reason: str
+
+
+def check_files(manifest: Manifest, hashes: bool = True) -> list[FileProblem]:
+    """Photographs that are missing or, with `hashes`, whose bytes are not those of the manifest; [] if none."""
+    missing = set(missing_files(manifest))
+    problems = []
+    for number, row in enumerate(manifest.rows, start=2):
+        if row.image in missing:
+            problems.append(FileProblem(number, row.image, "no such file"))
+        elif hashes and row.sha256 and file_hash(manifest.path(row)) != row.sha256:
+            problems.append(FileProblem(number, row.image, "its bytes have changed (sha256)"))
+    return problems
+
+
+def missing_files(manifest: Manifest) -> list[str]:
+    """Images without a file. Lists each folder once: a question per file takes minutes on network disks."""
+    folders = {PurePosixPath(row.image).parent for row in manifest.rows}
+    present = {str(folder / name) for folder in folders for name in _file_names(manifest.root / folder)}
+    return [row.image for row in manifest.rows if row.image not in present]
+
+
+def _file_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_file()]
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fill_hashes(manifest: Manifest) -> Manifest:
+    """The manifest with sha256 where it was empty. Raises DataError for missing files."""
+    missing = missing_files(manifest)
+    if missing:
+        got = f"{len(missing)} of {len(manifest)} photographs are missing, the first is {missing[0]}"
+        raise DataError(manifest.root, got, "all of them", "Check the folder of photographs.")
+    rows = (row if row.sha256 else replace(row, sha256=file_hash(manifest.path(row))) for row in manifest.rows)
+    return Manifest(tuple(rows), manifest.root)

@@ -1,0 +1,78 @@
+"""Opening whatever the user names: a manifest, a run, or a dataset's folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from m2cnn.data.importers import IMPORTERS, Imported, grade_of_folder, import_dataset
+from m2cnn.data.manifest import Manifest, missing_files, read_manifest
+from m2cnn.data.pairing import subfolders
+from m2cnn.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def open_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
+    """The manifest of a CSV, a run folder, "NAME:FOLDER" (NAME of IMPORTERS), or a folder recognised by its layout.
+
+    images: the folder that a CSV's or a run's image paths start from, if it is another than written. Notes of importers
+    go to the log. Raises DataError when nothing fits, and when photographs of a CSV or a run are missing.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return _complete(read_manifest(path, images))
+    if (path / "manifest.csv").is_file():
+        return _complete(read_manifest(path / "manifest.csv", images or _images_root(path)))
+    name, _, folder = str(spec).partition(":")
+    if not path.is_dir():
+        if not folder:
+            kinds = f"a manifest CSV, a run folder, a dataset's folder or NAME:FOLDER ({', '.join(IMPORTERS)})"
+            raise DataError(spec, "no such file or folder", kinds, "Check the path.")
+        return _logged(import_dataset(name, folder))
+    return _logged(import_dataset(recognise(path), path))
+
+
+def recognise(folder: Path) -> str:
+    """The name of the one importer whose layout a folder has. Raises DataError with what was looked for."""
+    idrid_folders = ("B. Disease Grading", "2. Groundtruths")
+    looked_for = {
+        "eyepacs": ("trainLabels.csv", (folder / "trainLabels.csv").is_file()),
+        "idrid": ('"B. Disease Grading"', any((folder / name).is_dir() for name in idrid_folders)),
+        "folders": ("folders named by grade", any(grade_of_folder(name) is not None for name in subfolders(folder))),
+    }
+    found = [name for name, (_, present) in looked_for.items() if present]
+    if len(found) == 1:
+        return found[0]
+    got = f"fits {' and '.join(found)}" if found else "no dataset recognised"
+    expected = "manifest.csv or " + ", ".join(f"{what} ({name})" for name, (what, _) in looked_for.items())
+    raise DataError(folder, got, expected, f"Say which: NAME:{folder}")
+
+
+def _logged(imported: Imported) -> Manifest:
+    counts, *findings = imported.notes
+    log.info(counts)
+    for note in findings:
+        log.warning(note)
+    return imported.manifest
+
+
+def _images_root(run: Path) -> Path:
+    """Where the photographs of a run lie; beside the manifest when no run.json tells."""
+    if not (run / "run.json").is_file():
+        return run
+    try:
+        return run / json.loads((run / "run.json").read_text("utf-8"))["images_root"]  # an absolute path replaces `run`
+    except (ValueError, KeyError, TypeError) as cause:
+        raise DataError(
+            run / "run.json", "no images_root", "JSON with it", "Give the folder of photographs."
+        ) from cause
+
+
+def _complete(manifest: Manifest) -> Manifest:
+    missing = missing_files(manifest)
+    if missing:
+        got = f"{len(missing)} of {len(manifest)} photographs are missing, the first is {missing[0]}"
+        raise DataError(manifest.root, got, "all of them", "Give the folder that the image paths start from.")
+    return manifest

@@ -1,0 +1,129 @@
+"""Labels and photographs find each other: listings of folders, names, and pictures that stand twice."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from m2cnn.data.manifest import Manifest, file_hash
+from m2cnn.errors import DataError, did_you_mean
+
+PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
+PATIENT_EYE = re.compile(r"(?P<patient>.+)_(?P<eye>left|right)")
+
+
+class Matching:
+    """Pairs a table's rows with photographs, and counts what stays without a partner."""
+
+    def __init__(self, labels: str, photographs: dict[str, str]):
+        self.labels, self.photographs = labels, photographs
+        self.missing: list[str] = []
+        self.taken: dict[str, int] = {}
+
+    def pairs(self, body: list[tuple[int, dict[str, str]]], column: str) -> Iterator[tuple[str, dict[str, str], str]]:
+        """(place, cells, image) of each row that has a photograph. Raises DataError for a photograph with two rows."""
+        for number, cells in body:
+            place, image = f"{self.labels}, row {number}", self.photographs.get(stem_of(cells[column]))
+            if image is None:
+                self.missing.append(cells[column])
+                continue
+            if image in self.taken:
+                got = f'"{cells[column]}" stands in row {self.taken[image]} already'
+                raise DataError(place, got, "one row per photograph", "Remove one of the rows.")
+            self.taken[image] = number
+            yield place, cells, image
+
+    def notes(self) -> list[str]:
+        unlabelled = [image for image in self.photographs.values() if image not in self.taken]
+        found = (("labels without a photograph", self.missing), ("photographs without a label", unlabelled))
+        return [f"{self.labels}: {len(names)} {what}, left out: {_some(names)}" for what, names in found if names]
+
+
+def photographs_in(folder: Path, subfolder: str) -> dict[str, str]:
+    """Photographs of one folder: name without extension -> path from `folder`. One listing, no question per file."""
+    prefix = f"{subfolder}/" if subfolder else ""
+    found: dict[str, str] = {}
+    with os.scandir(folder / subfolder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+    for name in names:
+        if match := PHOTOGRAPH.fullmatch(name):
+            _add(found, match["stem"], prefix + name, folder)
+    return found
+
+
+def photographs_below(folder: Path) -> dict[str, str]:
+    """All photographs below a folder: path without extension -> path."""
+    found: dict[str, str] = {}
+    for parent, subfolders, names in os.walk(folder):
+        subfolders.sort()
+        for name in sorted(names):
+            image = (Path(parent) / name).relative_to(folder).as_posix()
+            if PHOTOGRAPH.fullmatch(name):
+                _add(found, stem_of(image), image, folder)
+    return found
+
+
+def _add(found: dict[str, str], stem: str, image: str, folder: Path) -> None:
+    if stem in found:
+        raise DataError(folder, f"{found[stem]} and {image}", "one photograph per name", "Remove one of them.")
+    found[stem] = image
+
+
+def stem_of(name: str) -> str:
+    match = PHOTOGRAPH.fullmatch(name)
+    return match["stem"] if match else name
+
+
+def subfolders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def patient_and_eye(image: str) -> tuple[str, str]:
+    """(patient, eye) of <patient>_<left|right>.jpeg; a photograph named otherwise is its own patient.
+
+    >>> patient_and_eye("train/10_left.jpeg"), patient_and_eye("0/IDRiD_118.jpg")
+    (('10', 'left'), ('IDRiD_118', ''))
+    """
+    stem = stem_of(image.rpartition("/")[2])
+    match = PATIENT_EYE.fullmatch(stem)
+    return (match["patient"], match["eye"]) if match else (stem, "")
+
+
+def need_columns(place: str, columns: list[str], needed: tuple[str, ...]) -> None:
+    for name in needed:
+        if name not in columns:
+            raise DataError(place, f'no column "{name}"', ", ".join(needed), did_you_mean(name, columns))
+
+
+def with_hashes_of_twins(manifest: Manifest) -> Manifest:
+    """SHA-256 of the photographs that share their length with another: only those can be byte-identical.
+
+    assign_splits keeps identical photographs on one side, also where a dataset has no patient ids.
+    """
+    lengths = [manifest.path(row).stat().st_size for row in manifest]
+    times = Counter(lengths)
+    pairs = zip(manifest.rows, lengths, strict=True)
+    rows = (replace(row, sha256=file_hash(manifest.path(row))) if times[n] > 1 else row for row, n in pairs)
+    return Manifest(tuple(rows), manifest.root)
+
+
+def twin_notes(source: str, manifest: Manifest) -> list[str]:
+    groups = defaultdict(list)
+    for row in manifest:
+        groups[row.sha256 or row.image].append(row)
+    twins = [rows for rows in groups.values() if len(rows) > 1]
+    contradicting = [rows[0].image for rows in twins if len({row.grade for row in rows}) > 1]
+    firsts = _some([rows[0].image for rows in twins])
+    notes = [f"{source}: {len(twins)} photographs stand more than once, byte for byte: {firsts}"]
+    if contradicting:
+        notes.append(f"{source}: {len(contradicting)} of them with different grades: {_some(contradicting)}")
+    return notes if twins else []
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,173 @@
+"""Who is trained on, who is measured on: splits by patient, stratified by grade, the lockbox first.
+
+The unit is never the photograph: it is the patient, or the patients who share a byte-identical photograph (some public
+sets have no patient ids and the same picture twice). Nothing depends on the order of the rows or on a generator's
+version: every draw is a hash of the seed and the patient's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from m2cnn.data.manifest import Manifest, Row
+from m2cnn.errors import DataError, SettingError, did_you_mean
+
+LOCKBOX = 0.1
+PROPORTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def assign_splits(
+    manifest: Manifest, proportions: Mapping[str, float] = PROPORTIONS, seed: int = 0, lockbox: float = LOCKBOX
+) -> Manifest:
+    """Give a split to every photograph that has none; those that have one (an official testing set) keep it.
+
+    First the lockbox, see `in_lockbox`; then the rest is dealt out by `proportions` (train, val, test; they sum to 1),
+    in every grade alike. A patient with some photographs assigned already gets the rest on the same side.
+    Raises SettingError for impossible proportions, DataError naming a patient who stands on two sides.
+    """
+    _check_proportions(proportions, lockbox)
+    units = units_of(manifest)
+    side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
+    side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
+    side |= _dealt({unit: rows for unit, rows in units.items() if unit not in side}, proportions, seed)
+    return _with_sides(manifest, units, side)
+
+
+def kfold(manifest: Manifest, k: int, seed: int = 0, lockbox: float = LOCKBOX) -> list[Manifest]:
+    """k manifests; in the i-th, fold i has split "val" and the other folds "train".
+
+    The lockbox is set aside first, exactly as assign_splits does it; photographs of split "test" keep it. Raises
+    SettingError when k is below 2 or above the number of patients, DataError for a patient on two sides.
+    """
+    _check_fraction(lockbox)
+    pooled = tuple(replace(row, split="") if row.split in ("train", "val") else row for row in manifest)
+    manifest = Manifest(pooled, manifest.root)
+    units = units_of(manifest)
+    side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
+    side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
+    free = {unit: rows for unit, rows in units.items() if unit not in side}
+    if not 2 <= k <= len(free):
+        raise SettingError("folds", f"k is {k}", f"2..{len(free)}, the number of patients", "Choose another k.")
+    fold = _dealt(free, {str(i): 1 / k for i in range(k)}, seed)
+    sides = ({unit: "val" if fold[unit] == str(i) else "train" for unit in free} for i in range(k))
+    return [_with_sides(manifest, units, side | free_side) for free_side in sides]
+
+
+def in_lockbox(patient: str, fraction: float = LOCKBOX) -> bool:
+    """Whether a patient belongs to the lockbox: the SHA-256 of the id, read as a number in [0, 1), is below `fraction`.
+
+    It depends on nothing else, so a patient stays where he is when the dataset grows, is split again, or meets another.
+    """
+    return _draw(patient) < fraction
+
+
+def units_of(manifest: Manifest) -> dict[str, list[Row]]:
+    """The photographs of each unit, by the first of the unit's patient ids in alphabetical order."""
+    head = _joined(manifest)
+    units: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(manifest, key=lambda row: row.image):
+        units[head[row.patient]].append(row)
+    return dict(units)
+
+
+def _joined(manifest: Manifest) -> dict[str, str]:
+    """Patient -> first patient of the unit (union-find over patients that share a photograph's bytes)."""
+    head = {row.patient: row.patient for row in manifest}
+
+    def find(patient: str) -> str:
+        while head[patient] != patient:
+            head[patient] = patient = head[head[patient]]
+        return patient
+
+    owner: dict[str, str] = {}
+    for row in manifest:
+        if row.sha256:
+            first, second = sorted((find(row.patient), find(owner.setdefault(row.sha256, row.patient))))
+            head[second] = first
+    return {patient: find(patient) for patient in head}
+
+
+def _given_split(unit: str, rows: list[Row]) -> str:
+    given = {row.split: row for row in rows if row.split}
+    if len(given) > 1:
+        (one, a), (two, b) = sorted(given.items())[:2]
+        who = f'patient "{a.patient}"'
+        if a.patient != b.patient:
+            who = f'patients "{a.patient}" and "{b.patient}", who share a picture,'
+        got = f"{who} on two sides: {a.image} in {one}, {b.image} in {two}"
+        raise DataError("manifest", got, "each patient on one side", "Empty the column split for them, or change one.")
+    return next(iter(given), "")
+
+
+def _is_locked(rows: list[Row], fraction: float) -> bool:
+    return any(in_lockbox(row.patient, fraction) for row in rows)
+
+
+def _draw(text: str) -> float:
+    """A number in [0, 1) that is the same on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _dealt(units: dict[str, list[Row]], proportions: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Unit -> split. Units stand in order of highest grade and number of photographs, by chance where equal; the splits
+
+    are spread evenly over that order, so that each gets its share of every grade.
+    """
+
+    def place(unit: str) -> tuple[int, int, float, str]:
+        highest = max(-1 if row.grade is None else row.grade for row in units[unit])
+        return highest, len(units[unit]), _draw(f"{seed}:{unit}"), unit
+
+    return dict(zip(sorted(units, key=place), _spread(proportions, len(units)), strict=True))
+
+
+def _spread(proportions: Mapping[str, float], total: int) -> list[str]:
+    """`total` names in proportion, each spread evenly over the list.
+
+    >>> _spread({"train": 0.5, "val": 0.25, "test": 0.25}, 8)
+    ['train', 'val', 'test', 'train', 'train', 'val', 'test', 'train']
+    """
+    shares = largest_remainder(list(proportions.values()), total)
+    places = [((n + 0.5) / share, i) for i, share in enumerate(shares) for n in range(share)]
+    names = list(proportions)
+    return [names[i] for _, i in sorted(places)]
+
+
+def largest_remainder(proportions: list[float], total: int) -> list[int]:
+    """Whole shares that sum to `total`, each the exact share rounded down or up.
+
+    >>> largest_remainder([0.8, 0.1, 0.1], 13)
+    [10, 2, 1]
+    """
+    exact = np.array(proportions) / sum(proportions) * total
+    shares = np.floor(exact + 1e-9).astype(int)  # 0.1 * 30 is a little less than 3
+    order = np.argsort(-np.round(exact - shares, 9), kind="stable")
+    shares[order[: total - shares.sum()]] += 1
+    return shares.tolist()
+
+
+def _with_sides(manifest: Manifest, units: dict[str, list[Row]], side: dict[str, str]) -> Manifest:
+    split = {row.image: side[unit] for unit, rows in units.items() for row in rows}
+    return Manifest(tuple(replace(row, split=split[row.image]) for row in manifest), manifest.root)
+
+
+def _check_proportions(proportions: Mapping[str, float], lockbox: float) -> None:
+    _check_fraction(lockbox)
+    for name, share in proportions.items():
+        if name not in PROPORTIONS:
+            raise SettingError("proportions", f'"{name}"', "train, val, test", did_you_mean(name, PROPORTIONS))
+        if not 0 <= share <= 1:
+            raise SettingError("proportions", f"{name} is {share}", "0..1", "Give parts of 1.")
+    if abs(sum(proportions.values()) - 1) > 1e-6:
+        total = f"they sum to {sum(proportions.values()):g}"
+        raise SettingError("proportions", total, "1", "The lockbox is not one of them: it comes off first.")
+
+
+def _check_fraction(lockbox: float) -> None:
+    if not 0 <= lockbox < 1:
+        raise SettingError("lockbox", f"{lockbox}", "at least 0, below 1", f"The house's lockbox is {LOCKBOX}.")
