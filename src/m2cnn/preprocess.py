@@ -1,6 +1,6 @@
 """From a file to the picture that a network sees: read, find the round field of view, crop, resize.
 
-Four steps, the same in training, Python, HTTP and ONNX, because all of them call this file. NumPy, OpenCV and Pillow only.
+Four steps, the same in training, Python, HTTP and ONNX, because all of them call this file.
 
 Coordinates are OpenCV's: x to the right, y down, the centre of the first pixel is (0, 0). Colours are RGB, uint8.
 ICC profiles are not applied: the public sets were graded, and networks are trained, on the stored values.
@@ -9,7 +9,6 @@ ICC profiles are not applied: the public sets were graded, and networks are trai
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +19,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from m2cnn.errors import BundleError, ImageError, SettingError, did_you_mean
+from m2cnn.field import MIN_SIDE, Field, check_image, find_field
+
+__all__ = ["Field", "Preprocess", "check_image", "find_field", "read_image", "subtract_local_mean"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
 MAX_BYTES = 512 * 2**20
-MIN_SIDE = 16
 VERSION = 1
 
 # --- read -------------------------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     except ImageError:
         raise
     except Image.UnidentifiedImageError as cause:
-        raise ImageError(place, f"no picture, it begins with {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
+        raise ImageError(place, f"no picture: begins with {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
         raise ImageError(place, "too many pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.") from cause
     except Exception as cause:  # whatever a decoder raises on a damaged file (a dozen kinds), the file is at fault
@@ -74,7 +75,7 @@ def _read_bytes(path: Path, place: str) -> bytes:
         if not path.is_file():
             raise ImageError(place, "not a file", _expected(), "Name the photographs in it, one by one.")
         if path.stat().st_size > MAX_BYTES:
-            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce the photograph.")
+            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce it.")
         return path.read_bytes()
     except (OSError, ValueError) as cause:
         if isinstance(cause, ImageError):
@@ -115,7 +116,7 @@ def _to_rgb(picture: Image.Image, depth: int, adobe: bool, place: str) -> np.nda
     elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
         image = np.array(picture.convert("RGB"))
     else:
-        raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as 8-bit PNG.")
+        raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as PNG.")
     if depth == 16 and image.max() < 16:
         got = "a 16-bit file with no value above 4095 (12-bit values?)"
         raise ImageError(place, got, "values up to 65535", "Multiply the values by 16, or save it as 8-bit PNG.")
@@ -138,149 +139,6 @@ def _is_grey_filled(image: np.ndarray) -> bool:
     return flat(image[-8:]) and not flat(image[:8])
 
 
-# --- find -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Field:
-    """The round field of view: centre (x, y) and radius in pixels of the photograph; parts may lie outside it."""
-
-    x: float
-    y: float
-    radius: float
-
-
-THUMB = 320  # px, long side of the copy on which the field is sought
-LEVELS = (4, 8, 16, 32, 64)  # grey levels above the background: dark fields need the low ones, flares the high ones
-TOLERANCE = 0.015  # of the radius: how far the edge of a true field strays from a circle
-MIN_ARC = 60.0  # degrees of the circle that must be seen
-
-
-def find_field(image: np.ndarray) -> Field:
-    """Find the round field of view in (H, W, 3) uint8 RGB, also where the frame or a black border cuts it.
-
-    The background is the median of the corners. At several levels above it, a circle is fitted to the edge of the
-    largest bright region (RANSAC, then least squares); edges inside the circle (cuts, shadows) do not count against it,
-    bright parts outside do. The circle that explains its region best wins. Deterministic.
-    Raises ImageError when there is no round field.
-    """
-    check_image(image)
-    thumb, scale = _thumbnail(image)
-    contrast = _contrast(thumb)
-    fits = [fit for level in LEVELS if (fit := _fit_level(contrast, level)) is not None]
-    if not fits:
-        raise ImageError(
-            "photograph", "no round field of view", "a retina, round, on a plain background", "Check that it is a fundus photograph."
-        )
-    _, x, y, radius = max(fits)
-    return Field(x=(x + 0.5) / scale - 0.5, y=(y + 0.5) / scale - 0.5, radius=radius / scale)
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise ImageError unless `image` is a (H, W, 3) uint8 array with sides of 16 px or more."""
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
-        got = f"{getattr(image, 'shape', type(image).__name__)} {getattr(image, 'dtype', '')}".strip()
-        raise ImageError("photograph", got, "an array (H, W, 3) of uint8, RGB", "Use read_image.")
-    if min(image.shape[:2]) < MIN_SIDE:
-        height, width = image.shape[:2]
-        raise ImageError("photograph", f"{width} x {height} pixels", f"at least {MIN_SIDE} x {MIN_SIDE}", "Use the original.")
-
-
-def _thumbnail(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The photograph at most THUMB px long, and its scale. Large ones lose rows and columns first: it is quicker."""
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMB / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    stride = max(1, max(height, width) // (3 * THUMB))
-    return cv2.resize(image[::stride, ::stride], size, interpolation=cv2.INTER_AREA), scale
-
-
-def _contrast(thumb: np.ndarray) -> np.ndarray:
-    """Largest channel difference from the background, (h, w) uint8; background = median of the four corners."""
-    k = max(2, min(thumb.shape[:2]) // 25)
-    corners = np.concatenate([c.reshape(-1, 3) for c in (thumb[:k, :k], thumb[:k, -k:], thumb[-k:, :k], thumb[-k:, -k:])])
-    background = np.median(corners, axis=0).astype(np.uint8)
-    difference = cv2.absdiff(thumb, np.broadcast_to(background, thumb.shape).copy())
-    return cv2.medianBlur(difference.max(axis=2), 5)
-
-
-def _fit_level(contrast: np.ndarray, level: int) -> tuple[float, float, float, float] | None:
-    """(score, x, y, radius) of the circle around what is brighter than `level`, or None."""
-    mask = cv2.morphologyEx((contrast > level).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return None
-    edge = max(contours, key=cv2.contourArea).reshape(-1, 2).astype(np.float64)
-    height, width = mask.shape
-    inner = edge[((edge >= 2) & (edge <= (width - 3, height - 3))).all(axis=1)]
-    if len(inner) < 24:
-        return None
-    circle = _fit_circle(inner, smallest=0.15 * min(mask.shape), largest=0.75 * max(mask.shape))
-    return None if circle is None else _judge(circle, edge, inner)
-
-
-@lru_cache(maxsize=1)
-def _triples() -> np.ndarray:
-    # (256, 3) places along the edge as fractions of its length; fixed, so that a photograph has one field.
-    return np.random.default_rng(0).random((256, 3))
-
-
-def _fit_circle(points: np.ndarray, smallest: float, largest: float) -> tuple[float, float, float] | None:
-    """RANSAC over points (N, 2), then least squares over the inliers -> (x, y, radius) or None."""
-    points = points[:: max(1, len(points) // 240)]
-    circles = _through(points[(_triples() * len(points)).astype(int)])
-    circles = circles[(circles[:, 2] >= smallest) & (circles[:, 2] <= largest)]
-    if not len(circles):
-        return None
-    x, y, radius = (circles[:, i : i + 1] for i in range(3))
-    away = np.hypot(points[:, 0] - x, points[:, 1] - y) / radius - 1  # (circles, points)
-    votes = (np.abs(away) < TOLERANCE).sum(axis=1) - (away > TOLERANCE).sum(axis=1)
-    circle = circles[np.argmax(votes)]
-    for _ in range(3):
-        near = np.abs(np.hypot(*(points - circle[:2]).T) / circle[2] - 1) < TOLERANCE
-        if near.sum() < 12:
-            return None
-        circle = _least_squares(points[near])
-    return (float(circle[0]), float(circle[1]), float(circle[2])) if smallest <= circle[2] <= largest else None
-
-
-def _through(triples: np.ndarray) -> np.ndarray:
-    """Circles (n, 3) as x, y, radius through triples (N, 3, 2) of points; triples nearly on a line are left out."""
-    a, b, c = triples[:, 0], triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0]
-    cross = 2 * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
-    bent = np.abs(cross) > 1e-6
-    a, b, c, cross = a[bent], b[bent], c[bent], cross[bent]
-    bb, cc = (b**2).sum(axis=1), (c**2).sum(axis=1)
-    x = (c[:, 1] * bb - b[:, 1] * cc) / cross
-    y = (b[:, 0] * cc - c[:, 0] * bb) / cross
-    return np.stack([a[:, 0] + x, a[:, 1] + y, np.hypot(x, y)], axis=1)
-
-
-def _least_squares(points: np.ndarray) -> np.ndarray:
-    """Kåsa's algebraic circle fit to points (N, 2) -> x, y, radius."""
-    middle = points.mean(axis=0)
-    p = points - middle
-    (x, y, k), *_ = np.linalg.lstsq(np.c_[2 * p, np.ones(len(p))], (p**2).sum(axis=1), rcond=None)
-    return np.array([x + middle[0], y + middle[1], math.sqrt(max(k + x * x + y * y, 0.0))])
-
-
-def _judge(
-    circle: tuple[float, float, float], edge: np.ndarray, inner: np.ndarray
-) -> tuple[float, float, float, float] | None:
-    """Score a circle against all of the region's edge; None if too little of it is seen or too much lies outside."""
-    x, y, radius = circle
-    slack = max(TOLERANCE * radius, 1.0)
-    away = np.hypot(inner[:, 0] - x, inner[:, 1] - y) - radius
-    on = inner[np.abs(away) < slack]
-    angles = np.degrees(np.arctan2(on[:, 1] - y, on[:, 0] - x))
-    arc = 5.0 * len(np.unique(np.floor(angles / 5)))
-    outside = float(np.mean(np.hypot(edge[:, 0] - x, edge[:, 1] - y) > radius + 2 * slack))
-    if arc < MIN_ARC or outside > 0.15 or len(on) < 0.25 * len(inner):
-        return None
-    score = len(on) / len(inner) + arc / 360 - 3 * outside
-    return score, x, y, radius + 0.5  # the outermost bright pixels end half a pixel further out
-
-
 # --- crop -------------------------------------------------------------------------------------------------------------
 
 COLOURS = ("natural", "graham")
@@ -291,11 +149,11 @@ GRAHAM_KEPT = 0.9  # of the radius: at the rim the local mean is that of the bla
 class Preprocess:
     """How a photograph becomes a square picture; `preprocess(image, size)` -> (size, size, 3) uint8 RGB.
 
-    The square is centred on the field of view and holds its whole circle plus `margin` (a share of the radius, negative:
-    a tighter crop), whether or not the photograph shows all of it: a retina has one scale, cut off or not. Outside the
-    circle the picture is black.
-    colour="graham" subtracts the local mean (B. Graham, Kaggle 2015): 4 * (image - blur with sigma = radius / 30) + 128;
-    outside 0.9 radius the picture is grey 128.
+    The square is centred on the field of view and holds its whole circle plus `margin`, a share of the radius
+    (negative: a tighter crop), whether or not the photograph shows all of it: a retina has one scale, cut off or not.
+    Outside the circle the picture is black.
+    colour="graham" subtracts the local mean (B. Graham, Kaggle 2015), see subtract_local_mean; outside 0.9 radius the
+    picture is grey 128.
     """
 
     colour: str = "natural"
@@ -303,23 +161,27 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.colour not in COLOURS:
-            raise SettingError("preprocess.colour", repr(self.colour), "a known colour", did_you_mean(str(self.colour), COLOURS))
+            repair = did_you_mean(str(self.colour), COLOURS)
+            raise SettingError("preprocess.colour", repr(self.colour), "a known colour", repair)
         if isinstance(self.margin, bool) or not isinstance(self.margin, int | float) or not -0.5 <= self.margin <= 1:
-            raise SettingError("preprocess.margin", repr(self.margin), "-0.5..1, a share of the radius", "Leave it at 0.")
+            raise SettingError("preprocess.margin", repr(self.margin), "-0.5..1, a share of the radius", "Use 0.")
 
     def __call__(self, image: np.ndarray, size: int, field: Field | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 RGB -> (size, size, 3) uint8 RGB. `field` spares the search. Raises ImageError, SettingError."""
+        """(H, W, 3) uint8 RGB -> (size, size, 3) uint8 RGB; `field` spares the search.
+
+        Raises ImageError (no round field, no such array) and SettingError (size outside 8..4096).
+        """
         check_image(image)
         _check_size(size)
         square = self.crop(image, find_field(image) if field is None else field)
-        picture = cv2.resize(square, (size, size), interpolation=_interpolation(square.shape[0], size))
+        picture = _resized(square, size)
         radius = size / 2 / (1 + self.margin)
         if self.colour == "graham":
             return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
         return _filled(picture, radius, 0)
 
     def crop(self, image: np.ndarray, field: Field) -> np.ndarray:
-        """The square around the field: (H, W[, 3]) -> (side, side[, 3]), same type, zeros beyond the frame; no resize."""
+        """The square around the field, not resized: (H, W[, 3]) -> (side, side[, 3]), zeros beyond the frame."""
         half = field.radius * (1 + self.margin)
         side = max(1, round(2 * half))
         left, top = round(field.x - half + 0.5), round(field.y - half + 0.5)
@@ -366,11 +228,16 @@ def subtract_local_mean(image: np.ndarray, radius: float) -> np.ndarray:
 
 def _check_size(size: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 8 <= size <= 4096:
-        raise SettingError("size", repr(size), "a whole number of pixels, 8..4096", "Use the stage's size, such as 224.")
+        raise SettingError("size", repr(size), "a whole number of pixels, 8..4096", "Use the stage's size.")
 
 
-def _interpolation(side: int, size: int) -> int:
-    return cv2.INTER_AREA if side >= size else cv2.INTER_CUBIC
+def _resized(square: np.ndarray, size: int) -> np.ndarray:
+    """Mean over areas when shrinking, cubic when enlarging."""
+    while square.shape[0] >= 2 * size:  # exact halves: three times quicker than one step, at most 2 levels different
+        half = square.shape[0] // 2
+        square = cv2.resize(square[: 2 * half, : 2 * half], (half, half), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if square.shape[0] >= size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=how)
 
 
 def _filled(picture: np.ndarray, radius: float, value: int) -> np.ndarray:
