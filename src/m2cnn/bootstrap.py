@@ -1,0 +1,151 @@
+"""Intervals over patients: the bootstrap that resamples whole patients, vectorised.
+
+Both eyes of a patient are alike, so photographs are no independent draws; patients are. A replicate draws as many
+patients as there are, with replacement, and is stored as how often each was drawn: counts (R, P). A statistic is
+computed from counts by matrix products with sums per patient, never by copying photographs.
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2cnn.errors import DataError, SettingError
+from m2cnn.grades import NUM_GRADES
+from m2cnn.metrics import Floats, check_grades, check_lengths, kappa_of_confusion
+
+Statistic = Callable[[Floats], Floats]  # counts (R, P) of how often each patient was drawn -> values (R, K)
+
+LEVEL = 0.95
+CHUNK_CELLS = 1 << 20  # 8 MiB of counts at a time, whatever the number of replicates
+MOST_UNDEFINED = 0.1  # of the replicates; see `interval`
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its percentile interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference with its interval, and the two-sided p-value of no difference."""
+
+    p: float
+
+
+def draw_counts(patients: int, replicates: int, seed: int) -> Iterator[Floats]:
+    """Chunks (r, P) of `replicates` multinomial draws of P patients, as float64 for the matrix products.
+
+    A seed gives the same draws whatever the chunks; two systems on the same patients meet the same resamples.
+    """
+    if patients < 1:
+        raise DataError("bootstrap", f"{patients} patients", "at least one patient", "Give photographs with a grade.")
+    if replicates < 1:
+        raise SettingError("replicates", f"{replicates}", "at least 1", "Default: 2000.")
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK_CELLS // patients)
+    for done in range(0, replicates, rows):
+        counts = np.empty((min(rows, replicates - done), patients))
+        for row in counts:
+            # Indices, then counts: ten times quicker than numpy's multinomial, which draws a binomial per patient.
+            row[:] = np.bincount(rng.integers(0, patients, patients, dtype=np.uint32), minlength=patients)
+        yield counts
+
+
+def bootstrap(statistic: Statistic, patients: int, replicates: int = 2000, seed: int = 0) -> Floats:
+    """Replicates (R, K) of a statistic of patient counts; all NaN for a single patient, who cannot vary."""
+    values = np.concatenate([statistic(counts) for counts in draw_counts(patients, replicates, seed)])
+    return values if patients > 1 else np.full_like(values, np.nan)
+
+
+def sum_by_patient(values: Floats, patient: NDArray[np.intp], patients: int) -> Floats:
+    """(N, C) values of photographs and (N,) patient numbers 0..P-1 -> (P, C) sums."""
+    sums = np.zeros((patients, values.shape[1]))
+    np.add.at(sums, patient, values)
+    return sums
+
+
+def confusion_by_patient(
+    truth: NDArray[np.int64], predicted: NDArray[np.int64], patient: NDArray[np.intp], patients: int
+) -> Floats:
+    """(N,) grades and patient numbers -> (P, 25) counts, row-major as `metrics.confusion`."""
+    cells = NUM_GRADES**2
+    cell = patient * cells + truth * NUM_GRADES + predicted
+    return np.bincount(cell, minlength=patients * cells).reshape(patients, cells).astype(np.float64)
+
+
+def as_confusion(cells: Floats) -> Floats:
+    """(..., 25) -> (..., 5, 5)."""
+    return cells.reshape(*cells.shape[:-1], NUM_GRADES, NUM_GRADES)
+
+
+def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of (R,) replicates, of those that are defined.
+
+    A replicate is NaN when its resample cannot show the statistic, as when no patient of a rare grade was drawn. Such
+    replicates are left out; when they are more than a tenth, as with one or two such patients, the interval is NaN.
+    """
+    if not 0 < level < 1:
+        raise SettingError("level", f"{level:g}", "between 0 and 1", "Default: 0.95.")
+    defined = _defined(replicates)
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def _defined(replicates: ArrayLike) -> Floats:
+    """The replicates that are no NaN, or none when too many are."""
+    values = np.asarray(replicates, np.float64)
+    undefined = np.isnan(values)
+    return values[~undefined] if undefined.sum() <= MOST_UNDEFINED * len(values) else values[:0]
+
+
+def two_sided_p(differences: ArrayLike) -> float:
+    """Twice the smaller share of (R,) differences on one side of 0, each counted with itself: never 0, at most 1.
+
+    The p-value that belongs to the percentile interval: below 0.05 about when the 95 % interval excludes 0.
+
+    >>> two_sided_p([0.1] * 99)
+    0.02
+    >>> two_sided_p([0.0] * 99)
+    1.0
+    """
+    defined = _defined(differences)
+    if not len(defined):
+        return float("nan")
+    fewer = min((defined <= 0).sum(), (defined >= 0).sum())
+    return float(min(1.0, 2 * (1 + fewer) / (1 + len(defined))))
+
+
+def paired_difference(
+    values: tuple[float, float], replicates: tuple[Floats, Floats], level: float = LEVEL
+) -> Difference:
+    """Second minus first system: two values and their (R,) replicates on the same resamples of the same patients."""
+    first, second = replicates
+    check_lengths(first, second, "replicates of two systems")
+    change = second - first
+    return Difference(values[1] - values[0], *interval(change, level), two_sided_p(change))
+
+
+def kappa_replicates(
+    truth: ArrayLike, predicted: ArrayLike, patient: ArrayLike, replicates: int = 2000, seed: int = 0
+) -> Floats:
+    """(R,) bootstrap replicates of the quadratic weighted kappa of (N,) grades; `patient`: (N,) any ids."""
+    t, d = check_grades(truth, "truth"), check_grades(predicted, "predicted")
+    check_lengths(t, d, "truth and predicted")
+    names, number = np.unique(np.asarray(patient), return_inverse=True)
+    check_lengths(t, number, "truth and patient")
+    cells = confusion_by_patient(t, d, number, len(names))
+    kappa = bootstrap(
+        lambda counts: kappa_of_confusion(as_confusion(counts @ cells))[:, None], len(names), replicates, seed
+    )
+    return kappa[:, 0]

@@ -1,0 +1,85 @@
+"""Comma-separated tables with a header, read with row numbers, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from m2cnn.errors import DataError
+
+
+def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Any comma-separated file with a header: its columns, and (row number in the file, cells by column) pairs.
+
+    Cells and column names are stripped; blank lines and nameless empty columns are passed over; the header is row 1.
+    Raises DataError: no such file, not UTF-8, another delimiter, a doubled column, cells without a column.
+    """
+    path = Path(path)
+    numbered = [(number, cells) for number, cells in _cells(path) if any(cells)]
+    if not numbered:
+        raise DataError(path.name, "the file is empty", "a header and rows", "Check the path.")
+    (_, columns), *body = numbered
+    _check_header(path, columns)
+    named = [(number, _by_column(path, number, columns, cells)) for number, cells in body]
+    return [name for name in columns if name], named
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise DataError(path.name, f"byte {cause.start} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
+    except OSError as cause:
+        raise DataError(path, cause.strerror or str(cause), "a readable CSV file", "Check the path.") from cause
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as cause:
+        place = f"{path.name}, row {reader.line_num}"
+        raise DataError(place, str(cause), "comma-separated cells", "Check the quotes.") from cause
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    if len(columns) == 1 and (other := re.search("[;\t|]", columns[0])):
+        raise DataError(path.name, f"cells are separated by {other[0]!r}", "commas", 'Save it again as "CSV (comma)".')
+    doubled = [name for name, times in Counter(filter(None, columns)).items() if times > 1]
+    if doubled:
+        raise DataError(path.name, f'column "{doubled[0]}" stands twice', "each column once", "Remove one of them.")
+
+
+def _by_column(path: Path, number: int, columns: list[str], cells: list[str]) -> dict[str, str]:
+    homeless = [cell for i, cell in enumerate(cells) if cell and (i >= len(columns) or not columns[i])]
+    if homeless or len(cells) < len(columns):
+        expected = f"{len(columns)} ({', '.join(filter(None, columns))})"
+        repair = "Put cells that have commas inside in double quotes; write an empty cell as nothing between commas."
+        raise DataError(f"{path.name}, row {number}", f"{len(cells)} cells", expected, repair)
+    return {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV of `columns` and `rows` as UTF-8 bytes, lines ending in a line feed."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content`; a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(half, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
