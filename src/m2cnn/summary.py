@@ -121,9 +121,7 @@ def summarise(predictions: Predictions, replicates: int = 2000, seed: int = 0, c
     p = predictions
     if not len(p):
         raise DataError("predictions", "no photograph", "at least one", "Check the split that was asked for.")
-    if len(np.unique(p.system)) > 1:
-        got = f"systems {_joined(p.system)}"
-        raise DataError("predictions", got, "one system", "Summarise each on its own; compare joins them.")
+    check_one_system(p)
     graded = p.grade != NO_GRADE
     scored = graded & p.gradable
     return {
@@ -149,6 +147,13 @@ def summarise(predictions: Predictions, replicates: int = 2000, seed: int = 0, c
         "context": context or {},
         "disclaimer": DISCLAIMER,
     }
+
+
+def check_one_system(predictions: Predictions) -> None:
+    """DataError when the photographs were graded by more than one system: their mixture has no kappa."""
+    if len(np.unique(predictions.system)) > 1:
+        got = f"systems {_joined(predictions.system)}"
+        raise DataError("predictions", got, "one system", "One table per system; compare joins them.")
 
 
 def _joined(texts: NDArray[np.str_]) -> str:

@@ -1,0 +1,208 @@
+"""Systems side by side: the same photographs, the same resamples of patients, paired differences to the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference
+from m2cnn.errors import DataError
+from m2cnn.grades import DISCLAIMER
+from m2cnn.metrics import Floats
+from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
+from m2cnn.summary import METRICS, TITLES, check_one_system, estimates, panel, shown
+from m2cnn.tables import table_bytes
+
+SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
+CSV_COLUMNS = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "p")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One system: its metrics on the shared photographs and its differences to the first system (empty for the first).
+
+    images: all photographs of its table.  ungradable: those of the shared ones that it refused.
+    """
+
+    name: str
+    images: int
+    ungradable: int
+    metrics: dict[str, Estimate]
+    differences: dict[str, Difference]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """systems: in the order given, the first is the reference.
+
+    shared: photographs with a true grade that every system has.  scored: those of them that every system graded; all
+    metrics but the two that count ungradable as referred are of these.  patients: of the shared photographs.
+    """
+
+    systems: tuple[Compared, ...]
+    shared: int
+    scored: int
+    patients: int
+    replicates: int
+    seed: int
+
+    def to_markdown(self) -> str:
+        """Two tables, values and paired differences, and under them what was counted and how."""
+        first, *others = self.systems
+        names = [TITLES[name] for name in SHOWN]
+        values = [[s.name, *(_estimate(s.metrics[name]) for name in SHOWN)] for s in self.systems]
+        changes = [[s.name, *(_difference(s.differences[name]) for name in SHOWN)] for s in others]
+        parts = [_table(["system", *names], values)]
+        if others:
+            parts.append(_table([f"minus {first.name}", *names], changes))
+        return "\n\n".join([*parts, "\n".join(self.notes()), DISCLAIMER]) + "\n"
+
+    def notes(self) -> list[str]:
+        """What was counted and how, a sentence each."""
+        lines = [
+            f"{self.shared} photographs of {self.patients} patients are in every table with a true grade; "
+            f"{self.scored} of them were graded by every system and are scored.",
+            *(
+                f"{s.name}: {s.images - self.shared} of its {s.images} left out; {s.ungradable} of the shared found ungradable."
+                for s in self.systems
+            ),
+            f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
+            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons.",
+        ]
+        return [f"- {line}" for line in lines]
+
+    def to_csv(self) -> str:
+        """One line per system and metric; numbers in full, empty cells where undefined."""
+        rows = []
+        for system in self.systems:
+            for name in METRICS:
+                e, d = system.metrics[name], system.differences.get(name)
+                change = (d.value, d.low, d.high, d.p) if d else (np.nan,) * 4
+                cells = ["" if np.isnan(v) else repr(float(v)) for v in (e.value, e.low, e.high, *change)]
+                rows.append([system.name, name, *cells])
+        return table_bytes(CSV_COLUMNS, rows).decode()
+
+
+def _estimate(e: Estimate) -> str:
+    return shown(e.value, e.low, e.high)
+
+
+def _difference(d: Difference) -> str:
+    if np.isnan(d.p):
+        return shown(d.value)
+    return f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), p {_p(d.p)}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+# --- from tables to a comparison ---
+
+
+def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, seed: int = 0) -> Comparison:
+    """Compare (name, predictions) pairs on the photographs that all of them have and whose true grade is known.
+
+    Raises DataError: no system, a name used twice, nothing shared, or tables that disagree on the truth or the patient
+    of a photograph.
+    """
+    names = [name for name, _ in systems]
+    if not names or len(set(names)) < len(names):
+        raise DataError("compare", f"systems {', '.join(names) or 'none'}", "one or more different names")
+    for _, table in systems:
+        check_one_system(table)
+    aligned = _aligned(list(systems))
+    gradable = np.logical_and.reduce([p.gradable for p in aligned])
+    panels = [panel(p, gradable) for p in aligned]
+    patients = panels[0].patients
+    # One pass over one stream of resamples: systems side by side, (R, systems * K).
+    drawn = bootstrap(lambda counts: np.concatenate([p(counts) for p in panels], axis=1), patients, replicates, seed)
+    replicated = np.split(drawn, len(panels), axis=1)
+    values = [p.values() for p in panels]
+    compared = tuple(
+        Compared(
+            name,
+            len(table),
+            int((~p.gradable).sum()),
+            estimates(value, replicate),
+            _differences((values[0], value), (replicated[0], replicate)) if i else {},
+        )
+        for i, ((name, table), p, value, replicate) in enumerate(zip(systems, aligned, values, replicated, strict=True))
+    )
+    return Comparison(compared, len(aligned[0]), int(gradable.sum()), patients, replicates, seed)
+
+
+def _differences(values: tuple[Floats, Floats], replicates: tuple[Floats, Floats]) -> dict[str, Difference]:
+    return {
+        name: paired_difference((values[0][k], values[1][k]), (replicates[0][:, k], replicates[1][:, k]))
+        for k, name in enumerate(METRICS)
+    }
+
+
+def _aligned(systems: list[tuple[str, Predictions]]) -> list[Predictions]:
+    """The tables cut down to the photographs that all share and whose truth one of them knows, in the same order."""
+    images = reduce(np.intersect1d, [p.image for _, p in systems])
+    tables = [p.select(_places(p.image, images)) for _, p in systems]
+    truth = tables[0].grade
+    for (name, _), table in zip(systems, tables, strict=True):
+        _refuse_disagreement(name, systems[0][0], table, tables[0])
+        _refuse_other_truth(name, images, table.grade, truth)
+        truth = np.maximum(truth, table.grade)  # known beats unknown
+    known = truth != NO_GRADE
+    if not known.any():
+        got = f"{len(images)} shared photographs, {int(known.sum())} of them with a true grade"
+        repair = "Evaluate the systems on the same manifest; image names must be written alike."
+        raise DataError("compare", got, "at least one", repair)
+    return [replace(table, grade=truth).select(known) for table in tables]
+
+
+def _places(image: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.intp]:
+    order = np.argsort(image)
+    return order[np.searchsorted(image[order], wanted)]
+
+
+def _refuse_disagreement(name: str, first: str, table: Predictions, reference: Predictions) -> None:
+    wrong = np.flatnonzero(table.patient != reference.patient)
+    if len(wrong):
+        i = wrong[0]
+        got = f'patient is "{table.patient[i]}" in {name} and "{reference.patient[i]}" in {first}'
+        raise DataError(f"photograph {table.image[i]}", got, "one patient", "Use the same manifest for both.")
+
+
+def _refuse_other_truth(
+    name: str, images: NDArray[np.str_], grade: NDArray[np.int64], truth: NDArray[np.int64]
+) -> None:
+    wrong = np.flatnonzero((grade != truth) & (grade != NO_GRADE) & (truth != NO_GRADE))
+    if len(wrong):
+        i = wrong[0]
+        got = f"true grade is {grade[i]} in {name} and {truth[i]} in a table before it"
+        raise DataError(f"photograph {images[i]}", got, "one truth", "Use the same manifest for both.")
+
+
+def read_run(folder: str | Path) -> tuple[str, Predictions]:
+    """(name of the folder, its predictions.csv); a path to a CSV works too, named by the file."""
+    path = Path(folder)
+    table = path / "predictions.csv" if path.is_dir() else path
+    if not table.is_file():
+        raise DataError(
+            path, "no predictions.csv", "a folder of m2cnn evaluate", "Run: m2cnn evaluate BUNDLE --out DIR."
+        )
+    return path.resolve().stem if table is path else path.resolve().name, read_predictions(table)
+
+
+def compare_folders(folders: Sequence[str | Path], replicates: int = 2000, seed: int = 0) -> Comparison:
+    """Compare folders that hold predictions.csv, named by folder, or by path as given where two names are the same."""
+    runs = [read_run(folder) for folder in folders]
+    names = [name for name, _ in runs]
+    unique = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
+    return compare([(name, table) for name, (_, table) in zip(unique, runs, strict=True)], replicates, seed)
