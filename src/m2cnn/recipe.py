@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from m2cnn.data.augment import Augment
 from m2cnn.data.dataset import Sampling
 from m2cnn.errors import SettingError, did_you_mean
-
-# Input sizes by rung of the ladder (systems.md 1.7): the maps stay 5 / 12 / 21, the photographs shrink.
-LADDER_SIZES = {"full": (224, 448, 720), "half": (112, 224, 360), "quarter": (56, 112, 184)}
+from m2cnn.models import LADDERS
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,9 @@ class Stage:
 
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` passes (fractions count)."""
-        from math import cos, pi
-
         warm = min(1.0, progress / self.warmup) if self.warmup else 1.0
         if self.schedule == "cosine":
-            return self.lr * warm * 0.5 * (1 + cos(pi * min(1.0, progress / self.epochs)))
+            return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress / self.epochs)))
         return self.lr * warm * self.drop ** sum(progress >= d for d in self.drops)
 
 
@@ -245,8 +242,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
 def _resolve_sizes(recipe: Recipe) -> Recipe:
     """Every stage's size in pixels, from its rung on the network's ladder."""
     ladder = recipe.network.get("ladder", "full")
-    if ladder not in LADDER_SIZES:
-        raise SettingError("recipe.network.ladder", f'"{ladder}"', "a ladder", did_you_mean(str(ladder), LADDER_SIZES))
-    sizes = LADDER_SIZES[ladder]
+    if ladder not in LADDERS:
+        raise SettingError("recipe.network.ladder", f'"{ladder}"', "a ladder", did_you_mean(str(ladder), LADDERS))
+    sizes = LADDERS[ladder]
     stages = tuple(s if s.size else dataclasses.replace(s, size=sizes[s.rung]) for s in recipe.stages)
     return dataclasses.replace(recipe, stages=stages)

@@ -76,13 +76,15 @@ class Pictures(Dataset):
 
 
 class PassBatches:
-    """Batches of one pass from batch number `start` on; keys are (row, pass, position in the pass)."""
+    """Batches of one pass from batch number `start` on; keys are (row, pass, position in the pass).
 
-    def __init__(self, order: np.ndarray, batch: int, epoch: int, start: int = 0):
+    whole: leave out a last batch of a single photograph, which has no batch statistics to train with.
+    """
+
+    def __init__(self, order: np.ndarray, batch: int, epoch: int, start: int = 0, whole: bool = True):
         self.order, self.batch, self.epoch, self.start = order, batch, epoch, start
-        # A last batch of one photograph has no batch statistics: it joins no pass.
-        whole, rest = divmod(len(order), batch)
-        self.total = whole + (rest > 1 or whole == 0)
+        full, rest = divmod(len(order), batch)
+        self.total = full + (rest > (1 if whole and full else 0))
 
     def __len__(self) -> int:
         return self.total - self.start
@@ -93,9 +95,9 @@ class PassBatches:
             yield [(int(self.order[p]), self.epoch, p) for p in positions]
 
 
-def ordered(count: int) -> np.ndarray:
-    """The order of evaluation: as listed."""
-    return np.arange(count)
+def every_batch(count: int, batch: int) -> PassBatches:
+    """The batches of evaluation: every photograph, as listed."""
+    return PassBatches(np.arange(count), batch, 0, whole=False)
 
 
 def loader(pictures: Pictures, batches: PassBatches, workers: int = 0) -> DataLoader:

@@ -1,0 +1,346 @@
+"""The command line: one short function per verb. Errors are one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import m2cnn
+from m2cnn.errors import M2cnnError, SettingError, require
+from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
+
+OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 some photograph has no grade, 2 refused, 130 interrupted."""
+    options = parse(arguments)
+    try:
+        return options.run(options) or OK
+    except M2cnnError as error:
+        print(f"m2cnn: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("m2cnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of one command. KEY=VALUE settings may stand anywhere behind a verb that takes them."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    foreign = [text for text in rest if text.startswith("-") or "=" not in text]
+    if foreign or (rest and not hasattr(options, "settings")):
+        top.error(f"unrecognised arguments: {' '.join(foreign or rest)}")
+    if rest:
+        options.settings = [*options.settings, *rest]
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its options."""
+    top = argparse.ArgumentParser("m2cnn", description="Diabetic retinopathy grading (M2CNN).", epilog=DISCLAIMER)
+    top.add_argument("--version", action="version", version=f"m2cnn {m2cnn.__version__}")
+    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _grade_options(_verb(verbs, "grade", grade, "grade photographs"))
+    _train_options(_verb(verbs, "train", train, "train a system, stage by stage"))
+    _evaluate_options(_verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
+    _compare_options(_verb(verbs, "compare", compare, "systems side by side, with paired differences"))
+    _systems_options(_verb(verbs, "systems", None, "the systems, and what they are made of"))
+    _data_options(_verb(verbs, "data", None, "import, split, check and render photographs"))
+    demo_options = _verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
+    demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
+    return top
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    one = verbs.add_parser(name, help=text, description=text, epilog=DISCLAIMER)
+    if run:
+        one.set_defaults(run=run)
+    return one
+
+
+# grade
+
+
+def _grade_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("paths", nargs="+", help="photographs, or folders to search")
+    one.add_argument("--model", help="bundle or run folder")
+    one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
+    one.add_argument("--csv", metavar="FILE", help="write a table")
+    one.add_argument("--json", action="store_true", help="print one JSON object per photograph")
+
+
+def grade(options: argparse.Namespace) -> int:
+    from m2cnn.grader import Grader, find_photographs
+
+    if not options.model:
+        raise SettingError("grade", "no model", "--model BUNDLE", "`make demo` or `m2cnn train` makes one.")
+    grader = Grader.load(options.model, options.backend)
+    gradings = grader.grade_all(find_photographs(options.paths))
+    gradings = _write_as_read(Path(options.csv), gradings) if options.csv else gradings
+    show = _as_json if options.json else _as_line
+    missed = 0
+    for grading in gradings:
+        print(show(grading), flush=True)
+        missed += not grading.gradable
+    if not options.json:
+        print(DISCLAIMER)
+    return UNGRADED if missed else OK
+
+
+def _as_json(grading: Grading) -> str:
+    return json.dumps(grading.as_dict())
+
+
+def _as_line(grading: Grading) -> str:
+    if not grading.gradable:
+        return f"{grading.image}: not gradable: {grading.reason}"
+    refer = "referable" if grading.referable else "not referable"
+    return f"{grading.image}: grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}, {refer}"
+
+
+def _write_as_read(path: Path, gradings: Iterable[Grading]) -> Iterable[Grading]:
+    """Each row is on disk before the next photograph is graded: nothing is lost when something breaks."""
+    chances = [f"p{grade}" for grade in range(NUM_GRADES)]
+    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "system", "model"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*plain, *chances, "note"])
+        for grading in gradings:
+            values = [getattr(grading, name) for name in plain]
+            writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
+            file.flush()
+            yield grading
+
+
+# train
+
+
+def _train_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("recipe", nargs="?", help="a packaged recipe (m2cnn systems recipes) or a .toml file")
+    one.set_defaults(settings=[])
+    one.epilog = "KEY=VALUE changes any setting of the recipe: stages.1.epochs=3 task.weight=0.5. " + DISCLAIMER
+    one.add_argument("--data", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
+    one.add_argument("--out", required=True, help="run folder")
+    one.add_argument("--resume", action="store_true", help="continue the run in --out, with its own recipe and data")
+    one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
+    for name in ("width", "ladder", "trunk", "cell", "weights"):
+        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    one.add_argument("--seed", help="short for seed=...")
+
+
+def train(options: argparse.Namespace) -> None:
+    require("torch", "train")
+    require("lightning", "train")
+    from m2cnn.data import open_data
+    from m2cnn.recipe import load_recipe
+    from m2cnn.train import resume
+    from m2cnn.train import train as fit
+
+    if options.resume:
+        if options.recipe or options.data or _short_settings(options):
+            raise SettingError("train --resume", "a recipe, data or settings", "only --out RUN", "A run keeps its own.")
+        bundle = resume(options.out, cache=options.cache)
+    else:
+        if not options.recipe or not options.data:
+            raise SettingError("train", "no recipe or no --data", "m2cnn train RECIPE --data DATA --out RUN")
+        recipe = load_recipe(options.recipe, [*_short_settings(options), *options.settings])
+        bundle = fit(recipe, open_data(options.data, options.images), options.out, cache=options.cache)
+    _print_run(Path(options.out), bundle.hash)
+
+
+def _short_settings(options: argparse.Namespace) -> list[str]:
+    keys = {name: f"network.{name}" for name in ("width", "ladder", "trunk", "cell", "weights")} | {"seed": "seed"}
+    return [f"{key}={getattr(options, name)}" for name, key in keys.items() if getattr(options, name) is not None]
+
+
+def _print_run(run: Path, digest: str) -> None:
+    from m2cnn.summary import read_metrics, to_text
+
+    for split in ("val", "test"):
+        if (run / split / "metrics.json").is_file():
+            print(to_text(read_metrics(run / split / "metrics.json")))
+    print(f"{run / 'bundle'} ({digest})")
+
+
+# evaluate and compare
+
+
+def _evaluate_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("bundle", help="bundle or run folder")
+    one.add_argument("--data", required=True, help="as for train")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
+    one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json")
+    one.add_argument("--split", default="test", help="train, val, test, all (default: test), or the opened lockbox")
+    one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
+    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from m2cnn.data import open_data
+    from m2cnn.evaluate import evaluate as measure
+    from m2cnn.summary import to_text
+
+    manifest = open_data(options.data, options.images)
+    settings = {"backend": options.backend, "replicates": options.replicates}
+    if options.split == "lockbox":
+        home = Path(options.data)
+        settings["lockbox"] = home.parent if home.is_file() else home
+    print(to_text(measure(options.bundle, manifest, options.out, splits=tuple(options.split.split(",")), **settings)))
+
+
+def _compare_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("folders", nargs="+", metavar="DIR", help="folders with predictions.csv; the first is the reference")
+    one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
+
+
+def compare(options: argparse.Namespace) -> None:
+    from m2cnn.compare import compare_folders
+
+    comparison = compare_folders(options.folders)
+    if options.csv:
+        Path(options.csv).write_text(comparison.to_csv(), encoding="utf-8")
+    print(comparison.to_markdown())
+
+
+# systems
+
+
+def _systems_options(one: argparse.ArgumentParser) -> None:
+    verbs = one.add_subparsers(required=True, metavar="VERB")
+    _verb(verbs, "list", systems_list, "the systems of the table")
+    _verb(verbs, "recipes", systems_recipes, "the packaged recipes")
+    show = _verb(verbs, "show", systems_show, "layers, maps, parameters, multiply-adds and sources")
+    show.add_argument("name", help="a system, such as m2cnn")
+    show.add_argument("--size", type=int, default=224, help="input side in px (default: 224)")
+    show.add_argument("--cells", type=int, help="cells that run (default: what the ladder has at that size)")
+    for name in ("width", "ladder", "trunk", "cell"):
+        show.add_argument(f"--{name}", help=f"network.{name}")
+    show.add_argument("--json", action="store_true")
+
+
+def systems_list(options: argparse.Namespace) -> None:
+    require("torch", "train")
+    from m2cnn.systems import SYSTEMS
+
+    print("kappa of the paper, val / test")
+    for system in SYSTEMS.values():
+        print(f"{system.name:<12} {system.title:<12} {system.paper[0]:.3f} / {system.paper[1]:.3f}  {system.source}")
+
+
+def systems_recipes(options: argparse.Namespace) -> None:
+    from m2cnn.recipe import recipe_names
+
+    print("\n".join(recipe_names()))
+
+
+def systems_show(options: argparse.Namespace) -> None:
+    require("torch", "train")
+    from m2cnn.show import show
+
+    print(show(options.name, options.size, options.cells, _network_settings(options), as_json=options.json))
+
+
+def _network_settings(options: argparse.Namespace) -> list[str]:
+    given = {name: getattr(options, name) for name in ("width", "ladder", "trunk", "cell")}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+# data
+
+
+def _data_options(one: argparse.ArgumentParser) -> None:
+    verbs = one.add_subparsers(required=True, metavar="VERB")
+    imports = _verb(verbs, "import", data_import, "write the manifest of a dataset")
+    imports.add_argument("name", help="eyepacs, idrid, folders or table")
+    imports.add_argument("folder", help="the dataset's folder; for table, the CSV")
+    imports.set_defaults(settings=[])
+    imports.epilog = "For table, KEY=VALUE names the columns: image=, patient=, eye=, grade=. " + DISCLAIMER
+    imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv in the folder)")
+    split = _verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
+    split.add_argument("manifest")
+    split.add_argument("--train", type=float, default=0.8)
+    split.add_argument("--val", type=float, default=0.1)
+    split.add_argument("--test", type=float, default=0.1)
+    split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
+    split.add_argument("--seed", type=int, default=0)
+    split.add_argument("--out", help="where to write (default: in place)")
+    check = _verb(verbs, "check", data_check, "does every photograph exist, with the bytes that the manifest says")
+    check.add_argument("manifest")
+    check.add_argument("--images")
+    box = _verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
+    box.add_argument("manifest")
+    box.add_argument("--by", required=True)
+    box.add_argument("--reason", required=True)
+    render = _verb(verbs, "render", data_render, "render synthetic photographs with their manifest")
+    render.add_argument("folder")
+    render.add_argument("--patients", type=int, default=100)
+    render.add_argument("--size", type=int, default=720)
+    render.add_argument("--seed", type=int, default=0)
+    render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
+    render.add_argument("--workers", type=int, default=2)
+
+
+def data_import(options: argparse.Namespace) -> None:
+    from m2cnn.data import import_dataset, write_manifest
+
+    pairs = dict(text.partition("=")[::2] for text in options.settings)
+    imported = import_dataset(options.name, options.folder, **pairs)
+    out = Path(options.out) if options.out else imported.manifest.root / "manifest.csv"
+    write_manifest(imported.manifest, out)
+    print("\n".join(imported.notes))
+    elsewhere = "" if out.parent.resolve() == imported.manifest.root.resolve() else f"; use it with --images {imported.manifest.root}"
+    print(f"{out}: {len(imported.manifest)} photographs{elsewhere}")
+
+
+def data_split(options: argparse.Namespace) -> None:
+    from m2cnn.data import assign_splits, read_manifest, write_manifest
+
+    proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
+    manifest = assign_splits(read_manifest(options.manifest), proportions, options.seed, options.lockbox)
+    write_manifest(manifest, options.out or options.manifest)
+    for name in ("train", "val", "test", "lockbox"):
+        rows = [row for row in manifest if row.split == name]
+        print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
+
+
+def data_check(options: argparse.Namespace) -> int:
+    from m2cnn.data import check_files, read_manifest
+
+    problems = check_files(read_manifest(options.manifest, options.images))
+    print("\n".join(str(problem) for problem in problems) or "every photograph is there, with the bytes that the manifest says")
+    return UNGRADED if problems else OK
+
+
+def data_open_lockbox(options: argparse.Namespace) -> None:
+    from m2cnn.data import open_lockbox, read_manifest
+
+    print(json.dumps(open_lockbox(read_manifest(options.manifest), options.manifest, options.by, options.reason)))
+
+
+def data_render(options: argparse.Namespace) -> None:
+    from m2cnn.data import write_manifest
+    from m2cnn.data.rendered import render_manifest
+
+    folder = Path(options.folder)
+    manifest = render_manifest(
+        folder, options.patients, options.seed, options.size, lesions=not options.no_lesions, workers=options.workers
+    )
+    write_manifest(manifest, folder / "manifest.csv")
+    print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
+
+
+# demo
+
+
+def demo(options: argparse.Namespace) -> None:
+    require("torch", "train")
+    from m2cnn.demo import run
+
+    run(Path(options.out))

@@ -1,0 +1,14 @@
+"""Rendered photographs as a dataset: files and their manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m2cnn.data.manifest import Manifest, Row
+from m2cnn.synthetic import render_dataset
+
+
+def render_manifest(folder: str | Path, patients: int, seed: int, size: int, *, lesions: bool = True, workers: int = 2) -> Manifest:
+    """Render both eyes of `patients` into `folder`; lesions=False: the same photographs without a lesion, same grades."""
+    rows = render_dataset(folder, patients, seed, size, lesions=lesions, workers=workers)
+    return Manifest(tuple(Row(**{key: value for key, value in row.items() if value != ""}) for row in rows), Path(folder))

@@ -1,0 +1,337 @@
+"""One stage of training: the only file that imports Lightning.
+
+Lightning runs the loop (precision, accumulation, clipping, devices); what must survive an interruption is ours and small. Every
+random number is a function of (seed, stage, pass, position), every rate of the progress, so that a run continued from any
+`last.pt` ends bit-equal to an undisturbed one (same machine, CPU).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from m2cnn.data.dataset import PassBatches, Pictures, Sampling, every_batch, loader, pass_order
+from m2cnn.errors import BundleError
+from m2cnn.metrics import quadratic_weighted_kappa
+from m2cnn.recipe import Optimiser, Recipe, Stage
+from m2cnn.tasks import Task
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass
+class Progress:
+    """Where a run is: `batch` batches of pass `epoch` of stage `stage` are done. history: one row per finished pass."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float = float("-inf")
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """The user asked to stop; the run is saved."""
+
+
+def save_checkpoint(path: Path, progress: Progress, states: dict[str, Any]) -> None:
+    """Write all or nothing: a power cut leaves the old file or the new one."""
+    fresh = path.with_suffix(".tmp")
+    with open(fresh, "wb") as file:
+        torch.save({"progress": asdict(progress)} | states, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
+    """What `save_checkpoint` wrote. Only tensors and plain values load; anything that would run code is refused.
+
+    Raises BundleError for a damaged or foreign file.
+    """
+    import pickle
+
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        return Progress(**states.pop("progress")), states
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError) as cause:
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise BundleError(path, f"not a checkpoint of m2cnn ({reason})", "tensors and plain values", "Start a new run.") from cause
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """The network's weights as safetensors, all or nothing."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    fresh = path.with_suffix(".tmp")
+    save_file(tensors, fresh)
+    os.replace(fresh, path)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Weights that `save_weights` wrote; every name must match."""
+    network.load_state_dict(load_file(path))
+
+
+def parameter_groups(network: nn.Module, settings: Optimiser, new: nn.Module | None) -> list[dict[str, Any]]:
+    """Four groups at most: (old, new) x (decayed, spared). `new` is what this stage added."""
+    fresh = {id(p) for p in new.parameters()} if new is not None else set()
+    spared = {id(p) for m in network.modules() if isinstance(m, NORMS) for p in m.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        key = (id(parameter) in fresh, id(parameter) in spared or name.endswith("bias"))
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "new": is_new, "weight_decay": 0.0 if spare else settings.weight_decay}
+        for (is_new, spare), parameters in groups.items()
+    ]
+
+
+def make_optimiser(network: nn.Module, settings: Optimiser, new: nn.Module | None) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; the rate is set before every batch."""
+    groups = parameter_groups(network, settings, new)
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(settings.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.momentum > 0)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The pictures of one stage."""
+
+    train: Pictures
+    val: Pictures
+    sampling: Sampling
+    workers: int = 0
+
+
+class Fit(LightningModule):
+    """Trains `network` through one stage from `progress` on, and keeps `checkpoints/` true."""
+
+    def __init__(
+        self, network: nn.Module, task: Task, recipe: Recipe, data: StageData, progress: Progress, folder: Path, new: nn.Module | None
+    ):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.task, self.recipe, self.data, self.progress, self.folder = task, recipe, data, progress, folder
+        self.stage: Stage = recipe.stages[progress.stage]
+        self.seed = (recipe.seed, progress.stage)
+        self.averaged = None
+        if recipe.ema:
+            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+        self.optimiser = make_optimiser(self.network, recipe.optimiser, new)
+        self.batches = PassBatches(np.arange(len(data.train)), self.stage.batch, 0)
+        self.losses: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
+        self.saved = time.monotonic()
+        self.stop = False
+        self.on_step: Callable[[Progress], None] = lambda progress: None
+        self.on_pass: Callable[[dict[str, Any]], None] = lambda row: None
+
+    # What Lightning asks for
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimiser
+
+    def train_dataloader(self) -> DataLoader:
+        order = pass_order(self.data.train.grades, self.data.sampling, self.seed, self.progress.epoch)
+        batches = PassBatches(order, self.stage.batch, self.progress.epoch, self.progress.batch)
+        return loader(self.data.train, batches, self.data.workers)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(self.data.val, every_batch(len(self.data.val), self.stage.batch), self.data.workers)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> torch.Tensor:
+        pictures, grades = batch
+        loss = self.task.loss(self.network(pictures).float(), grades)
+        self.losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> None:
+        self.outputs.append(self.judged(batch[0]).float().cpu())
+
+    # What happens on the way
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def on_train_epoch_start(self) -> None:
+        self.losses.clear()
+        self.started = time.monotonic()
+        self.first_batch = self.progress.batch
+        if self.stage.frozen_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def on_train_batch_start(self, batch: Any, number: int) -> None:
+        done = self.progress.epoch + self.progress.batch / self.batches.total
+        rate = self.stage.rate(done)
+        for group in self.optimiser.param_groups:
+            boost = self.stage.new_lr if group["new"] and done < self.stage.new_epochs else 1.0
+            group["lr"] = rate * boost
+        # Dropout draws from the global generator: the same numbers for the same step, interrupted or not.
+        torch.manual_seed(int(np.random.SeedSequence([*self.seed, self.progress.epoch, self.progress.batch]).generate_state(1)[0]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
+        self.progress.batch += 1
+        self.on_step(self.progress)
+        stepped = (number + 1) % self.stage.accumulate == 0 or self.progress.batch == self.batches.total
+        if stepped and self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        if not stepped or self.progress.batch == self.batches.total:
+            return
+        if self.stop or time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes:
+            self.save()
+
+    def on_validation_epoch_end(self) -> None:
+        outputs = torch.cat(self.outputs).numpy()
+        self.outputs.clear()
+        truth = self.data.val.grades
+        decoded = self.task.read(outputs)
+        seconds = time.monotonic() - self.started
+        trained = min((self.progress.batch - self.first_batch) * self.stage.batch, len(self.data.train))
+        row = {
+            "stage": self.progress.stage,
+            "size": self.stage.size,
+            "cells": self.stage.cells,
+            "epoch": self.progress.epoch,
+            "rate": self.stage.rate(self.progress.epoch),
+            "train_loss": float(torch.stack(self.losses).mean()),
+            "val_loss": float(self.task.loss(torch.from_numpy(outputs), torch.from_numpy(truth))),
+            "val_kappa": quadratic_weighted_kappa(truth, decoded.grade),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(trained / max(seconds, 1e-9), 2),
+        }
+        self.progress.history.append(row)
+        measured = ("train_loss", "val_loss", "val_kappa")
+        self.logger.log_metrics({k: row[k] for k in measured}, step=len(self.progress.history))
+
+    def on_train_epoch_end(self) -> None:
+        kappa = self.progress.history[-1]["val_kappa"]
+        # One grade for all has no kappa (NaN): worse than any other pass, better than none.
+        kappa = -1.0 if np.isnan(kappa) else kappa
+        if kappa > self.progress.best:
+            self.progress.best = kappa
+            save_weights(self.judged, best_weights(self.folder, self.progress.stage))
+        self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+        self.on_pass(self.progress.history[-1])
+        self.save()
+
+    def save(self) -> None:
+        """Write last.pt; then stop if asked to."""
+        states = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        if self.averaged is not None:
+            states["averaged"] = self.averaged.state_dict()
+        save_checkpoint(self.folder / "last.pt", self.progress, states)
+        self.saved = time.monotonic()
+        if self.stop:
+            raise Interrupted
+
+    def restore(self, states: dict[str, Any]) -> None:
+        """Continue from what `save` wrote."""
+        self.network.load_state_dict(states["network"])
+        self.optimiser.load_state_dict(states["optimiser"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(states["averaged"])
+
+
+def best_weights(folder: Path, stage: int) -> Path:
+    """Where the best weights of a stage are kept."""
+    return folder / f"stage{stage}.safetensors"
+
+
+def fit_stage(fit: Fit, precision: str, logs: Path) -> None:
+    """Run the stage to its end. Raises Interrupted after Ctrl-C, once the batch in hand is done and the run is saved."""
+    remaining = fit.stage.epochs - fit.progress.epoch
+    if remaining <= 0:
+        return
+    with quiet_lightning(), stop_on_interrupt(fit):
+        Trainer(
+            max_epochs=remaining,
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            accumulate_grad_batches=fit.stage.accumulate,
+            gradient_clip_val=fit.recipe.optimiser.clip or None,
+            reload_dataloaders_every_n_epochs=1,
+            logger=TensorBoardLogger(logs, name="", version=f"stage{fit.progress.stage}"),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        ).fit(fit)
+
+
+@contextmanager
+def stop_on_interrupt(fit: Fit) -> Iterator[None]:
+    """The first Ctrl-C asks the run to save and stop; the second one is immediate."""
+
+    def ask(number: int, frame: Any) -> None:
+        fit.stop = True
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: Ctrl-C is somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's advertisements, and without its advice on what we chose on purpose."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers.*", ".*The number of training batches.*", ".*isinstance.treespec, LeafSpec.*"):
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def faster_precision(network: nn.Module, task: Task, size: int, batch: int = 4) -> str:
+    """ "bf16" where one training step of this network is measured at least 10 % faster with it here, else "32"."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "32"
+    trial = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
+    pictures = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
+    grades = torch.zeros(batch, dtype=torch.int64)
+
+    def step(enabled: bool) -> float:
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs = trial(pictures)
+        task.loss(outputs.float(), grades).backward()
+        return time.perf_counter() - start
+
+    step(False), step(True)
+    seconds = {enabled: min(step(enabled) for _ in range(3)) for enabled in (False, True)}
+    return "bf16" if seconds[True] < 0.9 * seconds[False] else "32"

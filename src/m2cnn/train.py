@@ -1,0 +1,253 @@
+"""Training a system: a run folder, its stages one after the other, and a bundle at the end.
+
+    RUN/run.json recipe.json environment.json manifest.csv    what was asked, where, on which photographs
+    RUN/metrics.csv tensorboard/                              one row per pass
+    RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
+    RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import m2cnn
+from m2cnn.bundle import Bundle
+from m2cnn.data.cache import Prepared, prepare
+from m2cnn.data.dataset import Pictures, every_batch, loader
+from m2cnn.data.manifest import Manifest, Row, read_manifest, write_atomically, write_manifest
+from m2cnn.data.splits import assign_splits
+from m2cnn.cuts import fit_cuts
+from m2cnn.errors import DataError, SettingError
+from m2cnn.evaluate import evaluate
+from m2cnn.export import save_bundle
+from m2cnn.fit import Fit, Progress, StageData, best_weights, faster_precision, fit_stage, load_checkpoint, load_weights
+from m2cnn.recipe import Recipe, recipe_from_dict
+from m2cnn.bar import Bar
+from m2cnn.systems import Member, System, get
+
+RUN, RECIPE, ENVIRONMENT, MANIFEST, METRICS = "run.json", "recipe.json", "environment.json", "manifest.csv", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened: what is trained on what."""
+
+    folder: Path
+    system: System
+    recipe: Recipe
+    manifest: Manifest
+    precision: str
+
+    @property
+    def member(self) -> Member:
+        return self.system.members[0]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def train(
+    recipe: Recipe, manifest: Manifest, folder: str | Path, *, system: System | None = None, cache: str | Path | None = None
+) -> Bundle:
+    """Train a system from the start into a new folder, and return its bundle.
+
+    system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in the run).
+    Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use; KeyboardInterrupt after
+    Ctrl-C, with the run saved.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise SettingError(folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume.")
+    system = (system or get(recipe.system)).customised(recipe)
+    manifest = _ready(manifest, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    precision = recipe.precision if recipe.precision != "auto" else _fastest(system, recipe)
+    _write_json(folder / RECIPE, recipe.to_dict())
+    _write_json(folder / ENVIRONMENT, environment())
+    write_manifest(manifest, folder / MANIFEST)
+    # Last: a folder without run.json is no run yet.
+    run = {"m2cnn": m2cnn.__version__, "system": system.name, "images_root": str(manifest.root.resolve()), "precision": precision}
+    _write_json(folder / RUN, run)
+    return _go(Run(folder, system, recipe, manifest, precision), cache)
+
+
+def resume(folder: str | Path, *, system: System | None = None, cache: str | Path | None = None) -> Bundle:
+    """Continue an interrupted run; it ends bit-equal to one that was never interrupted (CPU). A finished run is a no-op.
+
+    Raises SettingError for a folder that is no run.
+    """
+    folder = Path(folder)
+    if not (folder / RUN).is_file():
+        raise SettingError(folder, "no run to resume (run.json is missing)", "the folder of a run", "Start one without --resume.")
+    run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
+    manifest = read_manifest(folder / MANIFEST, run["images_root"])
+    system = (system or get(run["system"])).customised(recipe)
+    return _go(Run(folder, system, recipe, manifest, run["precision"]), cache)
+
+
+def environment() -> dict[str, Any]:
+    """What a number may depend on beside the recipe."""
+    packages = ("torch", "torchvision", "timm", "lightning", "numpy", "opencv-python-headless", "onnxruntime", "pillow")
+    return {
+        "m2cnn": m2cnn.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+
+
+def _ready(manifest: Manifest, recipe: Recipe) -> Manifest:
+    """The manifest with every patient on one side, and enough to train on."""
+    split = recipe.split
+    if any(not row.split for row in manifest):
+        proportions = {"train": split.train, "val": split.val, "test": split.test}
+        manifest = assign_splits(manifest, {k: v for k, v in proportions.items() if v}, split.seed, split.lockbox)
+    for name, least in (("train", 2), ("val", 2)):
+        grades = {row.grade for row in manifest.select(name) if row.grade is not None}
+        if len(grades) < least:
+            raise DataError(
+                "manifest", f"{len(grades)} different grades in split {name}", f"at least {least}", "Add patients, or change [split]."
+            )
+    return manifest
+
+
+def _fastest(system: System, recipe: Recipe) -> str:
+    member, stage = system.members[0], recipe.stages[-1]
+    return faster_precision(replace(member.network, weights="").build(member.task.outputs, stage.cells), member.task, stage.size)
+
+
+def _go(run: Run, cache: str | Path | None) -> Bundle:
+    sizes = sorted({stage.size for stage in run.recipe.stages})
+    seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if row.grade is not None), run.manifest.root)
+    prepared = prepare(seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers))
+    network = _train_stages(run, prepared)
+    member = _with_fitted_cuts(run, prepared, network)
+    final = run.recipe.stages[-1]
+    bundle = save_bundle(
+        run.folder / "bundle",
+        network,
+        member,
+        system=run.system.name,
+        source=run.system.source,
+        size=final.size,
+        cells=final.cells,
+        training=_training_facts(run, prepared),
+    )
+    for split in ("val", "test"):
+        if any(row.split == split and row.grade is not None for row in run.manifest):
+            evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
+    return bundle
+
+
+def _training_facts(run: Run, prepared: Prepared) -> dict[str, Any]:
+    train, val = run.manifest.select("train"), run.manifest.select("val")
+    return {
+        "photographs": sum(row.grade is not None for row in train),
+        "patients": len(train.patients()),
+        "validation_patients": len(val.patients()),
+        "sources": sorted({row.source for row in train if row.source}),
+        "unreadable": dict(prepared.failed),
+        "manifest": run.manifest.digest(),
+        "recipe": run.recipe.to_dict(),
+        "precision": run.precision,
+    }
+
+
+def _train_stages(run: Run, prepared: Prepared) -> nn.Module:
+    """The network with the best weights of the last stage, in evaluation mode."""
+    run.checkpoints.mkdir(exist_ok=True)
+    last = run.checkpoints / "last.pt"
+    progress, states = load_checkpoint(last) if last.exists() else (Progress(), None)
+    with Bar(run.recipe, len(_rows(run, "train", prepared)), progress) as bar:
+        for number in range(progress.stage, len(run.recipe.stages)):
+            if number > progress.stage:
+                progress = Progress(number, history=progress.history)
+            network, new = network_of_stage(run.member, run.recipe, number, run.checkpoints)
+            data = _stage_data(run, prepared, run.recipe.stages[number].size)
+            fit = Fit(network, run.member.task, run.recipe, data, progress, run.checkpoints, new)
+            if states is not None:
+                fit.restore(states)
+                states = None
+            fit.on_step = bar.step
+            fit.on_pass = lambda row, history=progress.history: (bar.finish(row), _write_history(run.folder, history))
+            fit_stage(fit, run.precision, run.folder / "tensorboard")
+    load_weights(network, best_weights(run.checkpoints, len(run.recipe.stages) - 1))
+    return network.eval()
+
+
+def network_of_stage(member: Member, recipe: Recipe, number: int, checkpoints: Path) -> tuple[nn.Module, nn.Module | None]:
+    """The network as stage `number` starts, and what is new in it.
+
+    Stage 0 starts from the settings' weights; a later one from the best weights of the stage before, grown by fresh cells.
+    """
+    before = recipe.stages[max(0, number - 1)].cells
+    settings = member.network if number == 0 else replace(member.network, weights="")
+    torch.manual_seed(recipe.seed)
+    network = settings.build(member.task.outputs, before)
+    if number == 0:
+        with torch.no_grad():
+            network.classif.bias.copy_(torch.tensor(member.task.initial_bias()))
+        return network, None
+    load_weights(network, best_weights(checkpoints, number - 1))
+    added = recipe.stages[number].cells - before
+    if not added:
+        return network, None
+    torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
+    network.grow(added)
+    return network, network.cells[before:]
+
+
+def _rows(run: Run, split: str, prepared: Prepared) -> list[Row]:
+    """Graded, readable photographs of a split."""
+    return [row for row in run.manifest.select(split) if row.grade is not None and row.image not in prepared.failed]
+
+
+def _stage_data(run: Run, prepared: Prepared, size: int) -> StageData:
+    recipe, border = run.recipe, run.member.preprocess.background
+    train = Pictures(prepared, _rows(run, "train", prepared), size, recipe.augment, (recipe.seed, size), border)
+    return StageData(train, Pictures(prepared, _rows(run, "val", prepared), size), recipe.sampling, recipe.workers)
+
+
+def _with_fitted_cuts(run: Run, prepared: Prepared, network: nn.Module) -> Member:
+    """The member with cuts fitted on validation patients, where the recipe asks for it."""
+    task = run.member.task
+    if not run.recipe.fit_cuts:
+        return run.member
+    if not task.uses_cuts:
+        raise SettingError("recipe, fit_cuts", f"task {task.name} decodes by argmax", "a decode with cuts", "Set fit_cuts = false.")
+    final = run.recipe.stages[-1]
+    pictures = Pictures(prepared, _rows(run, "val", prepared), final.size)
+    batches = loader(pictures, every_batch(len(pictures), final.batch))
+    with torch.inference_mode():
+        outputs = torch.cat([network(batch).float() for batch, _ in batches]).numpy()
+    cuts = fit_cuts(task.read(outputs).severity, pictures.grades, task.cuts)
+    return replace(run.member, task=task.with_cuts(tuple(float(c) for c in cuts)))
+
+
+def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+    """metrics.csv from the checkpoint's own history: a resumed run has no doubled and no missing row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(folder / METRICS, text.getvalue().encode())
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
