@@ -1,5 +1,6 @@
 """Photographs and what is known of them: manifests, importers, splits, lockbox, prepared pictures. No torch."""
 
+from m2cnn.data.cache import Prepared, prepare
 from m2cnn.data.importers import IMPORTERS, Imported, import_dataset
 from m2cnn.data.lockbox import lockbox_rows, open_lockbox
 from m2cnn.data.manifest import (
@@ -19,6 +20,7 @@ __all__ = [
     "FileProblem",
     "Imported",
     "Manifest",
+    "Prepared",
     "Row",
     "assign_splits",
     "check_files",
@@ -29,6 +31,7 @@ __all__ = [
     "lockbox_rows",
     "open_data",
     "open_lockbox",
+    "prepare",
     "read_manifest",
     "write_manifest",
 ]

@@ -53,7 +53,8 @@ class Imported:
 def eyepacs(folder: str | Path) -> Imported:
     """Kaggle 2015: trainLabels.csv (image, level) and train/<patient>_<left|right>.jpeg.
 
-    Without train/ the photographs lie beside the CSV. With retinopathy_solution.csv and test/ the official test set joins as split "test".
+    Without train/ the photographs lie beside the CSV. With retinopathy_solution.csv and test/ the official test set
+    joins as split "test".
     """
     folder = Path(folder)
     rows, notes = _eyepacs_part(folder, "trainLabels.csv", "train", "")
