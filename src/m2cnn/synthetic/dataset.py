@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -31,10 +32,11 @@ def render_dataset(
     file_format: str = "jpeg",
     progress: bool = False,
 ) -> list[dict]:
-    """Write both eyes of `patients` patients into `folder` and return one row per photograph, in the manifest's columns.
+    """Write both eyes of `patients` patients into `folder`; one row per photograph, in the manifest's columns.
 
-    The same arguments give the same bytes, for any number of workers. JPEG has quality 95. The rows' images are relative
-    to `folder`; dme, quality and split stay empty. Raises SettingError for an unknown format or no patients.
+    The same arguments give the same bytes, for any number of workers. JPEG has quality 95. The rows' images are
+    relative to `folder`; dme, quality and split stay empty.
+    Raises SettingError for an unknown format, or fewer than one patient or worker.
     """
     if file_format not in FORMATS:
         raise SettingError("render_dataset(file_format=...)", f"{file_format!r}", " or ".join(FORMATS))
@@ -44,16 +46,17 @@ def render_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     draw_grades(seed, 0, grades)  # a wrong distribution is refused here, not in a worker
     job = partial(_write_patient, str(folder), seed, size, lesions, grades, file_format)
-    with tqdm(total=patients, unit="patient", disable=not progress) as bar:
-        return [row for rows in _run(job, patients, workers) for row in rows if bar.update(row["eye"] == EYES[1]) or True]
+    done = tqdm(_run(job, patients, workers), total=patients, unit="patient", disable=not progress)
+    return [row for rows in done for row in rows]
 
 
-def _run(job: partial, patients: int, workers: int):
+def _run(job: partial, patients: int, workers: int) -> Iterator[list[dict]]:
     if workers == 1:
         yield from map(job, range(patients))
         return
     # Workers start clean (spawn): a fork of a process with torch's threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(job, range(patients), chunksize=4)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from m2cnn.synthetic.anatomy import Anatomy
 from m2cnn.synthetic.paint import strips
-from m2cnn.synthetic.spots import Lesion, blob, scatter
+from m2cnn.synthetic.spots import Lesion, blobs, scatter
 from m2cnn.synthetic.view import UM, View
 
 
@@ -34,7 +34,7 @@ def _beads(points: np.ndarray, radii: np.ndarray, here: np.ndarray, rng: np.rand
     stops = np.arange(0.08, walked[-1], rng.uniform(0.17, 0.23))
     spots = np.stack([np.interp(stops, walked, path[:, axis]) for axis in (0, 1)], -1)
     swell = np.interp(stops, walked, width) * rng.uniform(1.5, 1.8)
-    return tuple(Lesion("venous_beading", blob(s, r, 0.05, rng), 1.0) for s, r in zip(spots, swell, strict=True))
+    return tuple(Lesion("venous_beading", outline, 1.0) for outline in blobs(spots, swell, 0.05, rng))
 
 
 def irma(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:

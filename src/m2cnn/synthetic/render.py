@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from m2cnn.errors import SettingError
 from m2cnn.grades import NUM_GRADES
 from m2cnn.synthetic import scene
-from m2cnn.synthetic.anatomy import Anatomy, draw_anatomy, draw_style
+from m2cnn.synthetic.anatomy import draw_anatomy, draw_style
 from m2cnn.synthetic.camera import draw_look, draw_view, expose, jitter_look, light
 from m2cnn.synthetic.lesions import plan_lesions
-from m2cnn.synthetic.paint import canvas, coverage, fill
 from m2cnn.synthetic.spots import Lesion
-from m2cnn.synthetic.view import View
 
 EYES = ("left", "right")
 SMALLEST = 64  # px; below, no vessel is left
@@ -57,22 +54,23 @@ def render(
     anatomy = draw_anatomy(style, own)
     view = draw_view(look, eye, size, anatomy.fovea, own)
     planned = plan_lesions(grade, anatomy, view, _stream(*key, _LESIONS, grade)) if lesions else ()
-    drawn = scene.lesion_masks(planned, view)
+    amounts = scene.lesion_amounts(planned, view)
 
     texture = _stream(*key, _TEXTURE)
     picture = scene.tissue(anatomy, view, texture)
     scene.add_disc(picture, anatomy, view)
     blood = scene.vessel_blood(anatomy, view)
-    scene.add_lesions(picture, blood, drawn, view, over=False)
+    scene.add_lesions(picture, blood, amounts, view, over=False)
     scene.absorb(picture, blood)
-    scene.add_lesions(picture, blood, drawn, view, over=True)
-    picture += light(look, view, texture)[..., None] + look.gain.astype(np.float32)
-    image = expose(cv2.exp(picture), look, view, _stream(*key, _NOISE))
+    scene.add_lesions(picture, blood, amounts, view, over=True)
+    picture += light(look, view, texture)
+    image = expose(picture, look, view, _stream(*key, _NOISE))
     x, y = view.pixels(np.zeros(2))
     radius = float(anatomy.disc.mean() * view.scale)
     fovea = tuple(float(v) for v in view.pixels(anatomy.fovea))
-    masks = _masks(drawn, anatomy, view)
-    return Rendered(image, masks, grade, eye, (float(x), float(y), radius), fovea, planned)
+    return Rendered(
+        image, scene.masks(amounts, anatomy, view), grade, eye, (float(x), float(y), radius), fovea, planned
+    )
 
 
 def _check(seed: int, grade: int, eye: str, size: int, patient: int) -> None:
@@ -91,20 +89,10 @@ def _stream(*key: int) -> np.random.Generator:
     return np.random.default_rng((len(key), *key))
 
 
-def _masks(drawn: dict[str, np.ndarray], anatomy: Anatomy, view: View) -> dict[str, np.ndarray]:
-    """What is at least a third covered, inside the visible field."""
-    y, x = np.mgrid[0 : view.size, 0 : view.size]
-    seen = view.inside(np.stack([x, y], -1))
-    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    disc = canvas(view)
-    fill(disc, view, (np.stack([np.cos(turn), np.sin(turn)], -1) * anatomy.disc)[None], np.ones(1))
-    return {kind: (amount > 0.25) & seen for kind, amount in (drawn | {"disc": coverage(disc)}).items()}
-
-
 def render_patients(
     n: int, seed: int, size: int = 720, *, lesions: bool = True, grades: tuple[float, ...] = (1, 1, 1, 1, 1)
 ) -> Iterator[tuple[int, str, int, Rendered]]:
-    """Both eyes of patients 0..n-1: (patient, eye, grade, Rendered). grades: relative frequencies of the five grades."""
+    """Both eyes of patients 0..n-1: (patient, eye, grade, Rendered). grades: relative frequencies of grades 0..4."""
     for patient in range(n):
         for eye, grade in zip(EYES, draw_grades(seed, patient, grades), strict=True):
             yield patient, eye, grade, render(seed, grade, eye=eye, size=size, lesions=lesions, patient=patient)

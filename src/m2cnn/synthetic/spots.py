@@ -39,10 +39,10 @@ class Cover:
 COVERS = {
     "hard_exudate": Cover(colour=(255, 236, 120), softness=0.006),
     "microaneurysm": Cover(density=0.9, softness=0.008),
-    "haemorrhage": Cover(density=1.35, softness=0.014),
+    "haemorrhage": Cover(density=1.45, softness=0.022),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),
-    "neovascularisation": Cover(density=1.05, softness=0.005),
+    "neovascularisation": Cover(density=1.05, softness=0.008),
     "cotton_wool": Cover(colour=(250, 240, 215), softness=0.05, over=True),
     "preretinal_haemorrhage": Cover(colour=(105, 22, 12), softness=0.02, over=True),
 }
@@ -54,8 +54,14 @@ _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 
 
 def scatter(
-    count: int, anatomy: Anatomy, view: View, rng: np.random.Generator, gap: float, quadrant: int | None = None,
-    margin: float = 0.15, taken: list | None = None,
+    count: int,
+    anatomy: Anatomy,
+    view: View,
+    rng: np.random.Generator,
+    gap: float,
+    quadrant: int | None = None,
+    margin: float = 0.15,
+    taken: list | None = None,
 ) -> np.ndarray:
     """`count` retina points (count, 2) in the visible field, off disc and fovea, at least `gap` DD apart if possible.
 
@@ -89,13 +95,13 @@ def _candidates(
 # Shapes
 
 
-def blob(at: np.ndarray, radius: float, roughness: float, rng: np.random.Generator) -> np.ndarray:
-    """A roundish outline (24, 2): a circle with its 2nd to 5th harmonics disturbed."""
-    order = np.arange(2, 6)
-    swing = rng.normal(0, roughness, 4) / order
-    waves = (swing[:, None] * np.cos(order[:, None] * _TURN + rng.uniform(0, 6.28, 4)[:, None])).sum(0)
-    distance = radius * np.maximum(1 + waves, 0.25)
-    return at + distance[:, None] * np.stack([np.cos(_TURN), np.sin(_TURN)], -1)
+def blobs(at: np.ndarray, radii: np.ndarray, roughness: float, rng: np.random.Generator) -> np.ndarray:
+    """Roundish outlines (n, 24, 2) at (n, 2) with radii (n,): circles with their 2nd to 5th harmonics disturbed."""
+    order = np.arange(2, 6)[:, None]
+    swing = rng.normal(0, roughness, (len(radii), 4, 1)) / order
+    waves = (swing * np.cos(order * _TURN + rng.uniform(0, 2 * np.pi, (len(radii), 4, 1)))).sum(1)
+    distance = radii[:, None] * np.maximum(1 + waves, 0.25)
+    return at[:, None] + distance[..., None] * np.stack([np.cos(_TURN), np.sin(_TURN)], -1)
 
 
 def _flame(at: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
@@ -108,13 +114,15 @@ def _flame(at: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarra
     return np.concatenate([side + width[0, :, None] * across, (side - width[1, :, None] * across)[::-1]])
 
 
+def _lesions(kind: str, outlines: np.ndarray, low: float, high: float, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    strengths = rng.uniform(low, high, len(outlines))
+    return tuple(Lesion(kind, *pair) for pair in zip(outlines, strengths, strict=True))
+
+
 def microaneurysms(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Red dots of 50 to 96 um."""
     spots = scatter(count, anatomy, view, rng, 0.15)
-    radii = rng.uniform(25, 48, count) * UM
-    return tuple(
-        Lesion("microaneurysm", blob(spot, radius, 0.05, rng), rng.uniform(0.75, 1.0))
-        for spot, radius in zip(spots, radii, strict=True)
-    )
+    return _lesions("microaneurysm", blobs(spots, rng.uniform(25, 48, count) * UM, 0.05, rng), 0.75, 1.0, rng)
 
 
 def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -122,31 +130,29 @@ def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.rando
     taken: list = []
     for quadrant, count in enumerate(counts):
         scatter(int(count), anatomy, view, rng, 0.33, quadrant, 0.18, taken)
-    lesions = []
-    for spot in taken:
-        if rng.random() < 0.25:
-            outline = _flame(spot, rng.uniform(250, 480) * UM, rng)
-        else:
-            outline = blob(spot, rng.uniform(80, 190) * UM, 0.35, rng)
-        lesions.append(Lesion("haemorrhage", outline, rng.uniform(0.7, 1.0)))
-    return tuple(lesions)
+    spots = np.array(taken).reshape(-1, 2)
+    outlines = blobs(spots, 65 * np.exp(rng.uniform(0, 1.05, len(spots))) * UM, 0.35, rng)
+    for i in np.flatnonzero(rng.random(len(spots)) < 0.25):
+        outlines[i] = _flame(spots[i], rng.uniform(250, 480) * UM, rng)
+    return _lesions("haemorrhage", outlines, 0.6, 1.0, rng)
 
 
 def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """Clusters of small sharp yellow deposits around the macula."""
-    lesions = []
+    lesions: tuple[Lesion, ...] = ()
     for _ in range(clusters):
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6)
         middle = anatomy.fovea + reach * np.array([np.cos(angle), np.sin(angle)])
-        for spot in middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(8, 30), 2)):
-            if np.hypot(*(spot - anatomy.fovea)) > 0.2 and view.inside(view.pixels(spot), 0.1 * view.scale):
-                radius = rng.uniform(20, 75) * UM
-                lesions.append(Lesion("hard_exudate", blob(spot, radius, 0.4, rng), rng.uniform(0.6, 0.95)))
-    return tuple(lesions)
+        spots = middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(8, 30), 2))
+        clear = np.hypot(*(spots - anatomy.fovea).T) > 0.2
+        spots = spots[clear & view.inside(view.pixels(spots), 0.1 * view.scale)]
+        lesions += _lesions(
+            "hard_exudate", blobs(spots, rng.uniform(20, 75, len(spots)) * UM, 0.4, rng), 0.6, 0.95, rng
+        )
+    return lesions
 
 
 def cotton_wool(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    """Pale fluffy spots of 0.2 to 0.4 DD."""
     spots = scatter(count, anatomy, view, rng, 0.6, margin=0.3)
-    return tuple(
-        Lesion("cotton_wool", blob(spot, rng.uniform(160, 330) * UM, 0.5, rng), rng.uniform(0.5, 0.8)) for spot in spots
-    )
+    return _lesions("cotton_wool", blobs(spots, rng.uniform(160, 330, count) * UM, 0.5, rng), 0.5, 0.8, rng)

@@ -1,6 +1,7 @@
 """The vessel tree: arteries and veins leave the disc, arch around the fovea, and branch by Murray's law.
 
-Murray (1926): the cubes of the radii are kept at a branching, r^3 = r1^3 + r2^3. All branches of one generation grow together.
+Murray (1926): the cubes of the radii are kept at a branching, r^3 = r1^3 + r2^3.
+All branches of one generation grow together.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STEPS = 32  # points on a branch
-SIDES = (8, 5, 3)  # side branches tried on each branch of generations 0, 1, 2
+STEPS = 28  # points on a branch
+SIDES = (7, 5, 3)  # side branches tried on each branch of generations 0, 1, 2
 THINNEST = 0.006  # DD; capillaries below are not seen in a photograph
 
 
@@ -28,56 +29,60 @@ class Branches:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Where branches start: start (n, 2) DD, heading (n,) rad, radius and length (n,) DD, bow (n,), vein (n,) bool.
+    """Where branches start: start (n, 2) DD, heading (n,) rad, radius and length (n,) DD, vein (n,) bool.
 
-    bow: exponent p of an arcade's curve |y|^p ~ x; 0 for a branch that follows `pull` (n, 2), a direction or zero.
+    arch (n, 2): (p, a) of an arcade, which keeps to the curve x = a |y|^p; zeros for other branches.
+    pull (n, 2): a direction to which the other branches bend, or zero.
     """
 
     start: np.ndarray
     heading: np.ndarray
     radius: np.ndarray
     length: np.ndarray
-    bow: np.ndarray
+    arch: np.ndarray
     pull: np.ndarray
     vein: np.ndarray
 
 
-def grow_tree(fovea: np.ndarray, opening: float, tortuosity: float, width: float, rng: np.random.Generator) -> list[Branches]:
-    """Generations of branches, thickest first. opening: how wide the arcades are (about 1); width: radius factor."""
-    seeds = _trunks(opening, width, rng)
+def grow_tree(
+    fovea: np.ndarray, opening: float, tortuosity: float, width: float, rng: np.random.Generator
+) -> list[Branches]:
+    """Generations of branches, thickest first. opening: the arcades' distance from the fovea in DD; width: factor."""
+    seeds = _trunks(fovea, opening, width, rng)
     tree = []
     for sides in (*SIDES, 0):
-        paths = _paths(seeds, fovea, tortuosity, rng)
+        paths = _paths(seeds, tortuosity, rng)
         radii, children = _divide(seeds, paths, sides, fovea, rng)
         tree.append(Branches(_keep_off(paths, fovea), radii, seeds.vein))
         seeds = children
     return tree
 
 
-def _trunks(opening: float, width: float, rng: np.random.Generator) -> Seeds:
+def _trunks(fovea: np.ndarray, opening: float, width: float, rng: np.random.Generator) -> Seeds:
     """An artery and a vein to each of four quadrants, and small vessels from the disc towards macula and nose."""
     up = np.repeat([-1.0, 1.0, -1.0, 1.0], 2)
     temporal = np.repeat([True, True, False, False], 2)
     vein = np.tile([False, True], 4)
-    bow = np.where(temporal, rng.uniform(2.0, 2.7, 8), 0)
-    lean = np.where(temporal, rng.uniform(72, 88, 8), rng.uniform(112, 150, 8)) + np.where(vein, 7, -7)
-    lean = np.where(temporal, 90 - (90 - lean) * opening, lean)
-    radius = np.where(vein, 0.050, 0.036) * np.where(temporal, 1, 0.72) * rng.uniform(0.85, 1.15, 8)
-    start = np.stack([rng.uniform(-0.12, 0.06, 8), up * rng.uniform(0.0, 0.12, 8)], -1)
-    small = rng.integers(4, 8)
-    angle = np.where(rng.random(small) < 0.6, rng.uniform(-50, 50, small), rng.uniform(150, 215, small))
+    lean = np.where(temporal, rng.uniform(80, 100, 8), rng.uniform(110, 155, 8))
+    exponent = rng.uniform(1.9, 2.5, 8)
+    height = opening * rng.uniform(0.9, 1.1, 8) + 0.12 * np.where(vein, 1, -1)
+    arch = np.stack([exponent, fovea[0] / height**exponent], -1) * temporal[:, None]
+    radius = np.where(vein, 0.046, 0.034) * np.where(temporal, 1, 0.7) * rng.uniform(0.85, 1.15, 8)
+    start = np.stack([rng.uniform(-0.12, 0.02, 8), up * rng.uniform(0.0, 0.15, 8)], -1)
+    small = rng.integers(2, 6)
+    angle = np.where(rng.random(small) < 0.7, rng.uniform(-55, 55, small), rng.uniform(150, 215, small))
     return Seeds(
         np.concatenate([start, rng.uniform(-0.15, 0.15, (small, 2))]),
         np.deg2rad(np.concatenate([lean * up, angle])),
-        np.concatenate([radius, rng.uniform(0.010, 0.018, small)]) * width,
-        np.concatenate([np.where(temporal, 7.5, 4.0), rng.uniform(1.2, 2.4, small)]),
-        np.concatenate([bow, np.zeros(small)]),
+        np.concatenate([radius, rng.uniform(0.009, 0.015, small)]) * width,
+        np.concatenate([np.where(temporal, 7.0, 3.6), rng.uniform(1.0, 2.0, small)]),
+        np.concatenate([arch, np.zeros((small, 2))]),
         np.zeros((8 + small, 2)),
         np.concatenate([vein, rng.random(small) < 0.5]),
     )
 
 
-def _paths(seeds: Seeds, fovea: np.ndarray, tortuosity: float, rng: np.random.Generator) -> np.ndarray:
+def _paths(seeds: Seeds, tortuosity: float, rng: np.random.Generator) -> np.ndarray:
     """Integrate headings along each branch -> (n, STEPS, 2). The wriggle is two sines, so that it never drifts."""
     n = len(seeds.radius)
     t = np.linspace(0, 1, STEPS)
@@ -90,20 +95,22 @@ def _paths(seeds: Seeds, fovea: np.ndarray, tortuosity: float, rng: np.random.Ge
     points = np.empty((n, STEPS, 2))
     for i in range(STEPS):
         points[:, i] = at
-        heading = heading + _steer(seeds, at, heading, fovea) * np.minimum(step, 0.3)
+        heading = heading + _steer(seeds, at, heading) * np.minimum(step, 0.3)
         course = heading + wriggle[:, i] * min(1.0, i / 4)
         at = at + step[:, None] * np.stack([np.cos(course), np.sin(course)], -1)
     return points
 
 
-def _steer(seeds: Seeds, at: np.ndarray, heading: np.ndarray, fovea: np.ndarray) -> np.ndarray:
-    """Turn per DD (n,): arcades keep to their curve |y|^p ~ x, whose tangent is (p x, y); others bend to their pull."""
-    along = np.stack([seeds.bow * np.maximum(at[:, 0], 0.05), at[:, 1]], -1)
-    # Beyond the fovea the arcades run on along the macula instead of opening further.
-    along[:, 1] *= np.clip(1.5 - at[:, 0] / (1.6 * fovea[0]), -0.25, 1)
-    wish = np.where((seeds.bow > 0)[:, None], along, seeds.pull)
-    turn = np.angle(np.exp(1j * (np.arctan2(wish[:, 1], wish[:, 0]) - heading)))
-    strength = np.where(seeds.bow > 0, 2.2 * (np.hypot(*at.T) > 0.35), 0.7 * np.hypot(*seeds.pull.T))
+def _steer(seeds: Seeds, at: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    """Turn per DD (n,): arcades return to their curve, whose tangent is (p x, y); others bend to their pull."""
+    p, a = seeds.arch.T
+    arcade = p > 0
+    y = at[:, 1]
+    x = a * np.minimum(np.abs(y), 3.0) ** p
+    along = np.stack([p * x + 1.5 * (x - at[:, 0]) * (at[:, 0] < 3), y], -1)
+    wish = np.where(arcade[:, None], along, seeds.pull)
+    turn = (np.arctan2(wish[:, 1], wish[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi
+    strength = np.where(arcade, 2.5, 0.9 * np.hypot(*seeds.pull.T))
     return strength * turn
 
 
@@ -115,8 +122,8 @@ def _divide(
     radius, radii = seeds.radius.copy(), np.empty((n, STEPS))
     marks = np.sort(rng.uniform(0.08, 0.97, (n, sides)), 1) * (STEPS - 1)
     marks = marks.astype(int)
-    share = rng.uniform(0.38, 0.80, (n, sides))
-    exists = rng.random((n, sides)) < 0.9
+    share = rng.uniform(0.30, 0.72, (n, sides))
+    exists = rng.random((n, sides)) < 0.8
     born, last = [], np.zeros(n, int)
     for side in range(sides):
         at = marks[:, side]
@@ -137,7 +144,12 @@ def _fill(radii: np.ndarray, first: np.ndarray, stop: np.ndarray, radius: np.nda
 
 
 def _side_seeds(
-    seeds: Seeds, paths: np.ndarray, at: np.ndarray, radius: np.ndarray, wanted: np.ndarray, fovea: np.ndarray,
+    seeds: Seeds,
+    paths: np.ndarray,
+    at: np.ndarray,
+    radius: np.ndarray,
+    wanted: np.ndarray,
+    fovea: np.ndarray,
     rng: np.random.Generator,
 ) -> Seeds:
     """Side branches at step `at` (n,) of each path; those towards the macula bend to the fovea, as in life."""
@@ -147,20 +159,20 @@ def _side_seeds(
     ahead[at[rows] == 0] = 0
     along = np.where(np.any(ahead != 0, 1), np.arctan2(ahead[:, 1], ahead[:, 0]), seeds.heading[rows])
     sign = np.where(rng.random(len(rows)) < 0.5, -1, 1)
-    heading = along + sign * np.deg2rad(rng.uniform(28, 68, len(rows)))
+    heading = along + sign * np.deg2rad(rng.uniform(30, 62, len(rows)))
     to_fovea = fovea - here
     near = np.hypot(*to_fovea.T)[:, None]
     inner = (np.cos(heading) * to_fovea[:, 0] + np.sin(heading) * to_fovea[:, 1]) / near[:, 0] > 0.3
     outward = here / np.maximum(np.hypot(*here.T)[:, None], 0.3)
     pull = np.where((inner & (near[:, 0] < 3.2))[:, None], to_fovea / near, outward)
-    length = radius[rows] * rng.uniform(60, 110, len(rows)) + rng.uniform(0.1, 0.5, len(rows))
-    return Seeds(here, heading, radius[rows], length, np.zeros(len(rows)), pull, seeds.vein[rows])
+    length = radius[rows] * rng.uniform(55, 100, len(rows)) + rng.uniform(0.1, 0.5, len(rows))
+    return Seeds(here, heading, radius[rows], length, np.zeros((len(rows), 2)), pull, seeds.vein[rows])
 
 
 def _join(parts: list[Seeds]) -> Seeds:
     if not parts:
-        return Seeds(*(np.zeros(shape) for shape in ((0, 2), 0, 0, 0, 0, (0, 2), 0)))
-    names = ("start", "heading", "radius", "length", "bow", "pull", "vein")
+        return Seeds(*(np.zeros(shape) for shape in ((0, 2), 0, 0, 0, (0, 2), (0, 2), 0)))
+    names = ("start", "heading", "radius", "length", "arch", "pull", "vein")
     return Seeds(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 

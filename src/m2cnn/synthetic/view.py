@@ -1,7 +1,7 @@
 """Where the camera looks: retina coordinates and their pixels, and the visible part of the field of view.
 
-Retina coordinates are disc diameters (1 DD is about 1600 um): the disc's centre is (0, 0), x points to the temple, y down.
-So both eyes share one anatomy, and `flip` makes the left or the right eye of it.
+Retina coordinates are disc diameters (1 DD is about 1600 um): the disc's centre is (0, 0), x points to the temple,
+y down. So both eyes share one anatomy, and `flip` makes the left or the right eye of it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ UM = 1 / 1600  # one micrometre in disc diameters
 
 @dataclass(frozen=True)
 class View:
-    """One photograph's geometry. Lengths in px (a pixel's centre has whole coordinates), except `aim`, which is the retina point (DD) at the field's centre.
+    """One photograph's geometry, in px; a pixel's centre has whole coordinates.
 
+    centre, radius: of the field of view.  scale: px per DD.  aim: the retina point, in DD, at the field's centre.
     cut: the rows further than this from the field's centre are black (at least the radius: a full round field).
     turn: the camera's tilt in radians.  flip: 1 when the temple is at the right (a left eye), else -1.
     """
@@ -44,7 +45,7 @@ class View:
         return (np.hypot(dx, dy) < self.radius - margin) & (np.abs(dy) < self.cut - margin)
 
     def grid(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Centres of step x step pixel blocks, in field radii from the field's centre: x (1, n) and y (n, 1), float32."""
+        """Centres of step x step pixel blocks, in field radii from the field's centre: x (1, n), y (n, 1), float32."""
         at = (np.arange(-(-self.size // step), dtype=np.float32) + 0.5) * step - 0.5
         x, y = (at - self.centre[0]) / self.radius, (at - self.centre[1]) / self.radius
         return x[None, :], y[:, None]
