@@ -20,9 +20,9 @@ __all__ = ["LADDERS", "NetworkSettings", "build_network"]
 
 
 def build_network(settings: Mapping[str, Any] | NetworkSettings, outputs: int, cells: int = 0) -> M2CNN:
-    """The network of `settings` (keys of NetworkSettings) with `outputs` outputs and `cells` fresh cells, in training mode.
+    """The network of `settings` (keys of NetworkSettings) with `outputs` outputs and `cells` fresh cells.
 
-    Random weights come from torch's generator: seed it for a repeatable network.
+    It is in training mode. Random weights come from torch's generator: seed it for a repeatable network.
 
     Raises SettingError for settings that mean nothing and for weights that do not fit, MissingExtra without torch.
     """

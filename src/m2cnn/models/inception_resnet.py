@@ -1,10 +1,11 @@
 """BaseNet: the trunk of Inception-ResNet-v2, with width, repeats and ladder as settings.
 
-Known: Inception-ResNet-v2 (Szegedy et al., arXiv 1602.07261; layout of Cadene's and timm's weights, whose names the submodules
-have). That the paper's BaseNet is this network is computed: the only common trunk whose maps are 5 / 12 / 21 at 224 / 448 / 720.
-Reconstruction: width, repeats and the half and quarter ladders, for small photographs and processors.
+Known: Inception-ResNet-v2 (Szegedy et al., arXiv 1602.07261; layout of Cadene's and timm's weights, whose names the
+submodules have). Computed: that the paper's BaseNet is this network, the only common trunk whose maps are 5 / 12 / 21
+at 224 / 448 / 720. Reconstruction: width, repeats and the half and quarter ladders, for small photographs and
+processors.
 
-conv = convolution without bias, batch norm (eps 1e-3, momentum 0.1), ReLU; valid padding unless "p". At width 1:
+conv = convolution without bias, batch norm (eps 1e-3, momentum 0.1), ReLU; no padding unless "p". At width 1:
 
     layer        operation                                                     channels   map at 224   448   720
     conv2d_1a    conv 3x3 s2 (s1 on the half and quarter ladders)                    32          111   223   359
@@ -32,6 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Pair = tuple[int, int]
+
 FULL_CHANNELS = 2080
 LEAST_CHANNELS = 4
 
@@ -51,8 +54,8 @@ def scaled(channels: int, width: float) -> int:
 def map_sizes(size: int, ladder: str = "full") -> dict[str, int]:
     """Side of the map after each layer that changes it, for a square input of `size` px; 0 where nothing is left.
 
-    >>> map_sizes(224)
-    {'conv2d_1a': 111, 'conv2d_2a': 109, 'maxpool_3a': 54, 'conv2d_4a': 52, 'maxpool_5a': 25, 'mixed_6a': 12, 'mixed_7a': 5}
+    >>> list(map_sizes(224).values())
+    [111, 109, 54, 52, 25, 12, 5]
     """
     conv_stride, pool_stride = STEM_STRIDES[ladder]
     strides = {"conv2d_1a": conv_stride, "conv2d_2a": 1, "maxpool_3a": pool_stride, "conv2d_4a": 1}
@@ -66,7 +69,7 @@ def map_sizes(size: int, ladder: str = "full") -> dict[str, int]:
 class ConvBnReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, channels: int, out: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0):
+    def __init__(self, channels: int, out: int, kernel: int | Pair, stride: int = 1, padding: int | Pair = 0):
         super().__init__()
         self.conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out, eps=1e-3, momentum=0.1)
@@ -182,7 +185,8 @@ def block8(channels: int, width: float, scale: float = 0.20, relu: bool = True) 
 def initialise(module: nn.Module, last_linear: float = 1.0) -> None:
     """He-normal convolutions, batch norm gamma 1 and beta 0, biases 0, in place.
 
-    last_linear: factor on the linear 1x1 convolution that ends each residual block (0.1 in a fresh cell: reconstruction).
+    last_linear: factor on the linear 1x1 convolution that ends each residual block (0.1 in a fresh cell).
+    Source: reconstruction.
     """
     for each in module.modules():
         if isinstance(each, nn.Conv2d):
@@ -198,7 +202,7 @@ def initialise(module: nn.Module, last_linear: float = 1.0) -> None:
 
 
 class InceptionResNetV2(nn.Module):
-    """The trunk: normalised picture (B, 3, S, S) -> map (B, `channels`, n, n); `head` makes the vector (B, `head_channels`).
+    """The trunk: normalised picture (B, 3, S, S) -> map (B, `channels`, n, n) -> `head`: vector (B, `head_channels`).
 
     `mean` and `std`, of pixel values in 0..1, are those of the ImageNet weights.
     """
@@ -230,6 +234,7 @@ class InceptionResNetV2(nn.Module):
         self.block8 = block8(self.channels, width, scale=1.0, relu=False)
         self.head_channels = scaled(1536, width)
         self.conv2d_7b = ConvBnReLU(self.channels, self.head_channels, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -243,7 +248,7 @@ class InceptionResNetV2(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Map (B, `channels`, n, n), with or without cells behind it -> vector (B, `head_channels`)."""
-        return self.conv2d_7b(x).mean(dim=(2, 3))  # (B, 1536)
+        return self.pool(self.conv2d_7b(x)).flatten(1)  # (B, 1536)
 
     def map_size(self, size: int) -> int:
         """Side of the map for a square input of `size` px; 0 where nothing is left."""

@@ -3,12 +3,12 @@
     photograph -> normalise -> trunk -> cells[0] .. cells[stage - 1] -> head (conv2d_7b, mean) -> dropout -> classif
 
 Known (poster, arXiv 1808.10564): depth and resolution grow together in steps; the map sizes before and after the cells.
-Computed: one 3x3 stride-2 reduction without padding per cell gives 12 -> 5 and 21 -> 10 -> 4, so 0 / 1 / 2 cells at 224 / 448 / 720.
-Reconstruction: all else, that is what a cell holds, where it sits (after the last Block8, before conv2d_7b), and that all weights are
-carried when the network grows while the new cell starts fresh.
+Computed: one 3x3 stride-2 reduction without padding per cell gives 12 -> 5 and 21 -> 10 -> 4, so there are 0 / 1 / 2
+cells at 224 / 448 / 720. Reconstruction: all else, that is what a cell holds, where it sits (after the last Block8,
+before conv2d_7b), and that all weights are carried when the network grows while the new cell starts fresh.
 
-The two heads of the paper, five logits and one score, are rows of one linear layer on the shared vector: K = 6 outputs are the same
-numbers as Linear(5) and Linear(1) side by side. What the outputs mean is the task's affair.
+The two heads of the paper, five logits and one score, are rows of one linear layer on the shared vector: K = 6 outputs
+are the same numbers as Linear(5) and Linear(1) side by side. What the outputs mean is the task's affair.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ LARGEST_SIZE = 8192
 def inception_cell(channels: int, residual_blocks: int = 2) -> nn.Sequential:
     """Reduction and `residual_blocks` Block8 (scale 0.20, ReLU): (B, C, n, n) -> (B, C, (n - 3) // 2 + 1, same).
 
-    The reduction is mixed_7a with its pool branch projected, so that the channels stay C. Widths follow C / 2080; the projection takes
-    what the other branches leave. 6,908,032 parameters and 2,035,424 per Block8 at C = 2080. Source: reconstruction.
+    The reduction is mixed_7a with its pool branch projected, so that the channels stay C. Widths follow C / 2080; the
+    projection takes what the other branches leave. 6,908,032 parameters and 2,035,424 per Block8 at C = 2080.
+    Source: reconstruction.
 
     Raises SettingError when C is too small for four branches of at least 4 channels.
     """
@@ -48,15 +49,20 @@ def inception_cell(channels: int, residual_blocks: int = 2) -> nn.Sequential:
     branches = reduction_branches(channels, width)
     rest = channels - sum(out_channels(each, channels) for each in branches)
     if rest < 1:
-        raise SettingError("network.cell", f"a trunk map of {channels} channels", "at least 16 channels", 'Use cell = "plain".')
+        few = f"a trunk map of {channels} channels"
+        raise SettingError("network.cell", few, "at least 13 for an inception cell", 'Use cell = "plain".')
     projected = nn.Sequential(nn.MaxPool2d(3, stride=2), ConvBnReLU(channels, rest, 1))
-    cell = nn.Sequential(Concat(channels, *branches, projected), *(block8(channels, width) for _ in range(residual_blocks)))
+    reduction = Concat(channels, *branches, projected)
+    cell = nn.Sequential(reduction, *(block8(channels, width) for _ in range(residual_blocks)))
     initialise(cell, last_linear=0.1)
     return cell
 
 
 def plain_cell(channels: int) -> ConvBnReLU:
-    """One 3x3 stride-2 convolution C -> C: the least-assumption reading of the size table, but 38.9 M parameters at C = 2080."""
+    """One 3x3 stride-2 convolution C -> C: the reading of the size table that assumes least; 38.9 M parameters at 2080.
+
+    Source: reconstruction.
+    """
     cell = ConvBnReLU(channels, channels, 3, 2)
     initialise(cell)
     return cell
@@ -65,7 +71,8 @@ def plain_cell(channels: int) -> ConvBnReLU:
 class ResidualCell(nn.Module):
     """max 3x3 s2 of x + 0.2 f(x), f = 1x1, 3x3 s2, linear 1x1 whose weights start at zero.
 
-    A fresh cell is thus the max pool alone and hardly changes the function: the easiest one to train. Source: reconstruction.
+    A fresh cell is thus the max pool alone and hardly changes the function: the easiest one to train.
+    Source: reconstruction.
     """
 
     def __init__(self, channels: int):
@@ -98,7 +105,7 @@ def size_after_cell(size: int) -> int:
 
 
 class Normalise(nn.Module):
-    """Picture, uint8 or floats in 0..255 -> (x / 255 - mean) / std: part of the network, so it travels with the weights."""
+    """uint8 or floats in 0..255 -> (x / 255 - mean) / std; a part of the network, so it travels with the weights."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
@@ -114,7 +121,8 @@ class M2CNN(nn.Module):
     """(B, 3, S, S) pictures, uint8 or floats in 0..255 -> (B, K) outputs.
 
     stage: how many of `cells` run, 0..len(cells); assign it to throw the switch.
-    settings: plain values; `build_network(net.settings, outputs, cells=len(net.cells))` makes the same network with random weights.
+    settings: plain values; `build_network(net.settings, outputs, cells=len(net.cells))` makes the same network again,
+        with random weights.
 
     Raises SizeError when the picture is too small for the stage: the map after the cells must be at least 2 x 2.
     """
@@ -138,7 +146,9 @@ class M2CNN(nn.Module):
     @stage.setter
     def stage(self, stage: int) -> None:
         if not 0 <= stage <= len(self.cells):
-            raise SettingError("stage", f"got {stage}", f"0..{len(self.cells)}, the number of cells", "Add a cell with grow().")
+            raise SettingError(
+                "stage", f"got {stage}", f"0..{len(self.cells)}, the number of cells", "Add one: grow()."
+            )
         self._stage = stage
         self._smallest = self.smallest_size(stage)
 

@@ -26,10 +26,10 @@ class NetworkSettings:
     """The network part of a recipe.
 
     trunk: "inception_resnet_v2" (BaseNet, our own definition) or "timm:NAME", any convolutional network of timm.
-    width: factor on every channel count of BaseNet, above 0 and at most 4 (no count falls below 4; 1 is the published network).
-    repeats: how many Block35, Block17 and Block8 (before the last Block8, which is always there) BaseNet has; each 0..99.
-    ladder: "full", "half" or "quarter": BaseNet's stem strides for photographs of less detail; see LADDERS. A timm trunk keeps
-        its own strides: there the ladder only names the input sizes.
+    width: factor on every channel count of BaseNet, above 0 and at most 4; no count falls below 4; 1 is as published.
+    repeats: how many Block35, Block17 and Block8 BaseNet has, each 0..99; one more Block8, the last, is always there.
+    ladder: "full", "half" or "quarter": BaseNet's stem strides for photographs of less detail; see LADDERS. A timm
+        trunk keeps its own strides: there the ladder only names the input sizes.
     cell: "inception", "plain" or "residual", see `m2cnn.models.m2cnn`.
     residual_blocks: Block8 in each inception cell, 0..5. The other two kinds of cell have none.
     dropout: probability before the last linear layer, 0 <= p < 1.
@@ -59,7 +59,7 @@ class NetworkSettings:
         _check(_is_number(self.width) and 0 < self.width <= 4, "width", self.width, "a number above 0 and at most 4")
         _check(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", self.dropout, "a probability: 0 <= p < 1")
         _check(_is_count(self.residual_blocks, 5), "residual_blocks", self.residual_blocks, "a whole number, 0..5")
-        _check(_is_repeats(self.repeats), "repeats", self.repeats, "three whole numbers, each 0..99, such as [10, 20, 9]")
+        _check(_is_repeats(self.repeats), "repeats", self.repeats, "three whole numbers, 0..99, such as [10, 20, 9]")
         _check(isinstance(self.weights, str), "weights", self.weights, '"", "timm" or the path of a .safetensors file')
         _check(isinstance(self.trunk_options, Mapping), "trunk_options", self.trunk_options, "a table of options")
         object.__setattr__(self, "repeats", tuple(self.repeats))
@@ -116,7 +116,7 @@ def _check(good: bool, key: str, value: object, expected: str) -> None:
 
 def _check_choice(key: str, value: object, choices: Mapping | tuple) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise SettingError(f"network.{key}", f"got {value!r}", "one of the known ones", did_you_mean(str(value), choices))
+        raise SettingError(f"network.{key}", f"got {value!r}", "a known one", did_you_mean(str(value), choices))
 
 
 def _check_trunk(trunk: object) -> None:
@@ -132,8 +132,8 @@ def _check_trunk(trunk: object) -> None:
 
 
 def _check_timm(settings: NetworkSettings) -> None:
-    _check(settings.width == 1, "width", settings.width, "1 with a timm trunk; choose a narrower network of timm instead")
-    _check(settings.repeats == FULL_REPEATS, "repeats", settings.repeats, "nothing with a timm trunk: its depth is in its name")
+    _check(settings.width == 1, "width", settings.width, "1 with a timm trunk: choose a narrower one by its name")
+    _check(settings.repeats == FULL_REPEATS, "repeats", settings.repeats, "nothing with a timm trunk: its name says it")
 
 
 def _check_own(settings: NetworkSettings) -> None:

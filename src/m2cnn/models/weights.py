@@ -22,13 +22,15 @@ def read_weights(weights: str) -> dict[str, Tensor]:
     """
     path = Path(weights.removeprefix(FILE_PREFIX)).expanduser()
     if path.suffix != ".safetensors":
-        raise SettingError("network.weights", f'got "{weights}"', '"", "timm" or a .safetensors file', "Pickled weights are not read.")
+        known = '"", "timm" or a .safetensors file'
+        raise SettingError("network.weights", f'got "{weights}"', known, "Pickled weights are not read.")
     if not path.is_file():
         raise SettingError("network.weights", f"there is no file {path}", "a .safetensors file")
     try:
         return load_file(path)
     except SafetensorError as cause:
-        raise SettingError("network.weights", f"{path} cannot be read ({cause})", "a whole .safetensors file") from cause
+        unread = f"{path} cannot be read ({cause})"
+        raise SettingError("network.weights", unread, "a whole .safetensors file") from cause
 
 
 def load_weights(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -54,7 +56,7 @@ def load_weights(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> 
 def _refuse(source: str, **wrong: list[str]) -> None:
     found = [f"{len(names)} {what} ({_some(names)})" for what, names in wrong.items() if names]
     if found:
-        raise SettingError("network.weights", f"{source}: {', '.join(found)}", "the names and shapes of this trunk's own weights")
+        raise SettingError("network.weights", f"{source}: {', '.join(found)}", "the names and shapes of this trunk")
 
 
 def _some(names: list[str], most: int = 3) -> str:
