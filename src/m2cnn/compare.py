@@ -67,10 +67,7 @@ class Comparison:
         lines = [
             f"{self.shared} photographs of {self.patients} patients are in every table with a true grade; "
             f"{self.scored} of them were graded by every system and are scored.",
-            *(
-                f"{s.name}: {s.images - self.shared} of its {s.images} left out; {s.ungradable} of the shared found ungradable."
-                for s in self.systems
-            ),
+            *(f"{s.name}: {s.images - self.shared} of {s.images} left out; {_refused(s)}." for s in self.systems),
             f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
             "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons.",
         ]
@@ -86,6 +83,10 @@ class Comparison:
                 cells = ["" if np.isnan(v) else repr(float(v)) for v in (e.value, e.low, e.high, *change)]
                 rows.append([system.name, name, *cells])
         return table_bytes(CSV_COLUMNS, rows).decode()
+
+
+def _refused(system: Compared) -> str:
+    return f"{system.ungradable} of the shared found ungradable"
 
 
 def _estimate(e: Estimate) -> str:
