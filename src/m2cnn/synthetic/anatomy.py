@@ -77,7 +77,7 @@ def draw_anatomy(style: Style, rng: np.random.Generator) -> Anatomy:
 
 
 def _ruddy(log_colour: np.ndarray) -> np.ndarray:
-    """No retina is green or blue: red at least 15 % above green, green 10 % above blue."""
+    """No retina is green or blue: red at least 28 % above green, green 10 % above blue."""
     red, green, blue = log_colour
-    green = min(green, red - 0.15)
+    green = min(green, red - 0.25)
     return np.array([red, green, min(blue, green - 0.10)])

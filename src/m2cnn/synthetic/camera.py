@@ -48,7 +48,7 @@ def draw_look(rng: np.random.Generator) -> Look:
         cut=rng.choice([1.1, rng.uniform(0.86, 0.97)]),
         notch=bool(rng.random() < 0.5),
         gain=rng.normal(0, (0.04, 0.05, 0.08)),
-        haze=rng.uniform(0, 0.16),
+        haze=rng.uniform(0, 0.12),
         haze_colour=np.array([110.0, 120, 125]) * rng.uniform(0.6, 1.3),
         tilt=np.zeros(2),
         vignette=rng.uniform(0.05, 0.7),

@@ -41,7 +41,7 @@ def irma(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> 
     """Intraretinal microvascular abnormalities: small flat patches of winding capillaries."""
     lesions: tuple[Lesion, ...] = ()
     for spot in scatter(count, anatomy, view, rng, 1.0, margin=0.4):
-        lesions += _tangle("irma", spot, rng.integers(6, 11), rng.uniform(0.35, 0.5), (12, 18), rng)
+        lesions += _tangle("irma", spot, rng.integers(7, 13), rng.uniform(0.35, 0.55), (9, 15), rng)
     return lesions
 
 
@@ -52,7 +52,7 @@ def new_vessels(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple
     places += _on_veins(rng.integers(0 if at_disc else 1, 3), anatomy, view, rng)
     lesions: tuple[Lesion, ...] = ()
     for place in places:
-        lesions += _tangle("neovascularisation", place, rng.integers(32, 52), rng.uniform(0.8, 1.3), (17, 30), rng)
+        lesions += _tangle("neovascularisation", place, rng.integers(55, 85), rng.uniform(0.8, 1.2), (11, 20), rng)
     return lesions
 
 
@@ -68,16 +68,16 @@ def _tangle(
 ) -> tuple[Lesion, ...]:
     """Strands that leave a point and curl, of `length` DD about; each one a lesion polygon."""
     t = np.linspace(0, 1, 20)
-    curl = rng.uniform(-4, 4, (strands, 1)) * t
-    wriggle = rng.uniform(0.4, 1.2, (strands, 1)) * np.sin(
+    curl = rng.uniform(-4.5, 4.5, (strands, 1)) * t**2
+    wriggle = rng.uniform(0.3, 0.9, (strands, 1)) * np.sin(
         2 * np.pi * rng.uniform(1.5, 4, (strands, 1)) * t + rng.uniform(0, 6.28, (strands, 1))
     )
     course = rng.uniform(0, 2 * np.pi, (strands, 1)) + curl + wriggle
     step = length * rng.uniform(0.6, 1.3, (strands, 1)) / len(t)
     walk = np.cumsum(np.stack([np.cos(course), np.sin(course)], -1) * step[..., None], 1)
-    points = at + rng.normal(0, 0.08 * length, (strands, 1, 2)) + walk
+    points = at + rng.normal(0, 0.14 * length, (strands, 1, 2)) + walk
     radii = np.repeat(rng.uniform(*radius_um, (strands, 1)) * UM, len(t), 1)
-    return tuple(Lesion(kind, outline, rng.uniform(0.75, 1.0)) for outline in strips(points, radii))
+    return tuple(Lesion(kind, outline, rng.uniform(0.65, 1.0)) for outline in strips(points, radii))
 
 
 def preretinal(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -85,8 +85,18 @@ def preretinal(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[
     place = scatter(1, anatomy, view, rng, 0.0, margin=0.75)[0]
     width = rng.uniform(1.2, 2.2)
     depth = width * rng.uniform(0.38, 0.55)
-    angle = np.linspace(0, np.pi, 24)
-    bottom = np.stack([width / 2 * np.cos(angle), depth * np.sin(angle) ** 0.8], -1)
-    t = np.linspace(-1, 1, 10)[1:-1]
-    top = np.stack([width / 2 * t, 0.05 * width * (1 - t**2)], -1)
-    return (Lesion("preretinal_haemorrhage", place - (0, depth / 2) + np.concatenate([bottom, top]), 0.95),)
+    hull = _boat(width, depth, rng)
+    # Red cells settle: the lower part is denser.
+    bilge = hull * (0.86, 0.62) + (0, 0.32 * depth)
+    pair = ((hull, rng.uniform(0.80, 0.88)), (bilge, 0.95))
+    return tuple(Lesion("preretinal_haemorrhage", place - (0, depth / 2) + part, strength) for part, strength in pair)
+
+
+def _boat(width: float, depth: float, rng: np.random.Generator) -> np.ndarray:
+    """Outline (40, 2): a level top at y = 0, not quite straight, and a rounded bottom."""
+    angle = np.linspace(0, np.pi, 28)
+    rough = 1 + 0.05 * np.sin(angle * rng.integers(3, 7) + rng.uniform(0, 6)) * np.sin(angle)
+    bottom = np.stack([width / 2 * np.cos(angle) * rough, depth * np.sin(angle) ** 0.8 * rough], -1)
+    t = np.linspace(-1, 1, 14)[1:-1]
+    top = np.stack([width / 2 * t, 0.06 * width * (1 - t**2) * rng.uniform(0.3, 1.2, 12)], -1)
+    return np.concatenate([bottom, top])

@@ -24,12 +24,20 @@ def coverage(fine: np.ndarray) -> np.ndarray:
 
 def fill(fine: np.ndarray, view: View, outlines: np.ndarray, levels: np.ndarray) -> None:
     """Fill closed outlines (n, k, 2) in DD with levels (n,) in 0..1; a later one covers an earlier one."""
-    corners = _fixed_point(view.pixels(outlines))
-    limit = (view.size * FINE) << _SHIFT
-    visible = (corners.max(1) >= 0).all(1) & (corners.min(1) < limit).all(1)
-    values = np.clip(np.asarray(levels) * 255, 0, 255).astype(int)
+    corners = view.pixels(outlines)
+    visible = (corners.max(1) >= 0).all(1) & (corners.min(1) < view.size).all(1)
+    values = np.clip(np.asarray(levels) * _painted_share(corners) * 255, 0, 255).round().astype(int)
+    fixed = _fixed_point(corners)
     for i in np.flatnonzero(visible):
-        cv2.fillPoly(fine, [corners[i]], int(values[i]), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(fine, [fixed[i]], int(values[i]), cv2.LINE_8, _SHIFT)
+
+
+def _painted_share(corners: np.ndarray) -> np.ndarray:
+    """True area over painted area (n,): cv2 paints the outline's own pixels too, so what is thin must be paler."""
+    onward = np.roll(corners, -1, 1)
+    area = np.abs((corners[..., 0] * onward[..., 1] - corners[..., 1] * onward[..., 0]).sum(1)) / 2 * FINE**2
+    border = np.hypot(*np.moveaxis(onward - corners, -1, 0)).sum(1) * FINE
+    return area / (area + border / 2 + 1e-9)
 
 
 def strips(points: np.ndarray, radii: np.ndarray) -> np.ndarray:

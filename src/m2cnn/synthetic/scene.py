@@ -17,8 +17,8 @@ from m2cnn.synthetic.view import View
 PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
 BLOOD = np.float32([0.24, 0.72, 0.52])  # the same for a full vein's blood
 MOTTLING = ((5, np.float32(0.10)), (14, np.float32(0.05)), (45, np.float32(0.03)))  # (bumps along the frame, log)
-DISC = np.log([252.0, 218.0, 165.0])
-CUP = np.log([255.0, 240.0, 205.0])
+DISC = np.log([255.0, 196.0, 128.0])
+CUP = np.log([255.0, 240.0, 190.0])
 
 
 def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
@@ -68,8 +68,11 @@ def add_disc(picture: np.ndarray, anatomy: Anatomy, view: View) -> None:
     away = np.hypot(x / wide, y / high)
     from_cup = np.hypot((x - anatomy.cup_at[0]) / wide, (y - anatomy.cup_at[1]) / high)
     pallor = np.float32(anatomy.style.disc_pallor)
-    _cover(picture[:, rows, columns], _step(1 - away, 0.10) * pallor, DISC)
-    _cover(picture[:, rows, columns], _step(anatomy.cup - from_cup, 0.16) * pallor * np.float32(0.75), CUP)
+    rim = (
+        _step(1 - away, 0.14) * pallor * (np.float32(0.92) + np.float32(0.12) * x / np.float32(wide))
+    )  # paler temporally
+    _cover(picture[:, rows, columns], rim, DISC)
+    _cover(picture[:, rows, columns], _step(anatomy.cup - from_cup, 0.30) * pallor * np.float32(0.75), CUP)
 
 
 def _cover(picture: np.ndarray, amount: np.ndarray, log_colour: np.ndarray) -> None:
@@ -99,13 +102,11 @@ def _patch_grid(view: View, rows: slice, columns: slice) -> np.ndarray:
 def vessel_blood(anatomy: Anatomy, view: View) -> np.ndarray:
     """Blood of the healthy vessels, (S, S) float32: about 1 in a thick vein, 0.7 in an artery."""
     fine, reflex = canvas(view), canvas(view)
-    thin = 0.55 / (view.scale * 2)  # half a canvas pixel, in DD: a thinner vessel is drawn as wide as this, but paler
     for branches in reversed(anatomy.tree):
-        radii = np.maximum(branches.radii, thin)
-        pale = np.minimum(1, branches.radii.mean(1) / thin) * np.clip(branches.radii.mean(1) / 0.022, 0.3, 1) ** 0.6
-        level = np.where(branches.vein, 0.95, 0.68) * pale
-        order = np.argsort(branches.radii.mean(1))
-        fill(fine, view, strips(branches.points, radii)[order], level[order])
+        width = branches.radii.mean(1)
+        order = np.argsort(width)  # the thickest last: it covers the side branches' roots
+        level = np.where(branches.vein, 1.0, 0.72) * np.clip(width / 0.022, 0.3, 1) ** 0.5
+        fill(fine, view, strips(branches.points, branches.radii)[order], level[order])
     trunks = anatomy.tree[0]
     shine = np.where(trunks.vein, 0.22, 0.38)
     fill(reflex, view, strips(trunks.points, trunks.radii * 0.3), shine * (trunks.radii[:, 0] * view.scale > 1.5))

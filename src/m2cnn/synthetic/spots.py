@@ -37,14 +37,14 @@ class Cover:
 
 
 COVERS = {
-    "hard_exudate": Cover(colour=(255, 236, 120), softness=0.006),
+    "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
     "microaneurysm": Cover(density=0.9, softness=0.008),
-    "haemorrhage": Cover(density=1.45, softness=0.022),
+    "haemorrhage": Cover(density=1.6, softness=0.032),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),
     "neovascularisation": Cover(density=1.05, softness=0.008),
-    "cotton_wool": Cover(colour=(250, 240, 215), softness=0.05, over=True),
-    "preretinal_haemorrhage": Cover(colour=(105, 22, 12), softness=0.02, over=True),
+    "cotton_wool": Cover(colour=(250, 240, 210), softness=0.075, over=True),
+    "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.03, over=True),
 }
 QUADRANTS = 4
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -143,11 +143,11 @@ def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generat
     for _ in range(clusters):
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6)
         middle = anatomy.fovea + reach * np.array([np.cos(angle), np.sin(angle)])
-        spots = middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(8, 30), 2))
+        spots = middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(14, 45), 2))
         clear = np.hypot(*(spots - anatomy.fovea).T) > 0.2
         spots = spots[clear & view.inside(view.pixels(spots), 0.1 * view.scale)]
         lesions += _lesions(
-            "hard_exudate", blobs(spots, rng.uniform(20, 75, len(spots)) * UM, 0.4, rng), 0.6, 0.95, rng
+            "hard_exudate", blobs(spots, 18 * np.exp(rng.uniform(0, 1.4, len(spots))) * UM, 0.5, rng), 0.6, 0.95, rng
         )
     return lesions
 
@@ -155,4 +155,4 @@ def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generat
 def cotton_wool(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """Pale fluffy spots of 0.2 to 0.4 DD."""
     spots = scatter(count, anatomy, view, rng, 0.6, margin=0.3)
-    return _lesions("cotton_wool", blobs(spots, rng.uniform(160, 330, count) * UM, 0.5, rng), 0.5, 0.8, rng)
+    return _lesions("cotton_wool", blobs(spots, rng.uniform(180, 340, count) * UM, 0.3, rng), 0.6, 0.9, rng)

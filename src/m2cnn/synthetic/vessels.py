@@ -88,7 +88,8 @@ def _paths(seeds: Seeds, tortuosity: float, rng: np.random.Generator) -> np.ndar
     t = np.linspace(0, 1, STEPS)
     waves = rng.uniform([1.0, 3.0], [3.0, 7.0], (n, 2)) * np.maximum(seeds.length, 0.5)[:, None] / 3
     phase = rng.uniform(0, 2 * np.pi, (n, 2))
-    swing = tortuosity * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.7)
+    thin = np.clip(0.03 / seeds.radius, 0.8, 2.2)[:, None]  # thin vessels wind more
+    swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.6)
     wriggle = (swing[..., None] * np.sin(2 * np.pi * waves[..., None] * t + phase[..., None])).sum(1)  # (n, STEPS)
     step = seeds.length / (STEPS - 1)
     at, heading = seeds.start.copy(), seeds.heading.copy()
@@ -110,7 +111,7 @@ def _steer(seeds: Seeds, at: np.ndarray, heading: np.ndarray) -> np.ndarray:
     along = np.stack([p * x + 1.5 * (x - at[:, 0]) * (at[:, 0] < 3), y], -1)
     wish = np.where(arcade[:, None], along, seeds.pull)
     turn = (np.arctan2(wish[:, 1], wish[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi
-    strength = np.where(arcade, 2.5, 0.9 * np.hypot(*seeds.pull.T))
+    strength = np.where(arcade, 2.5, 1.1 * np.hypot(*seeds.pull.T))
     return strength * turn
 
 
@@ -122,7 +123,7 @@ def _divide(
     radius, radii = seeds.radius.copy(), np.empty((n, STEPS))
     marks = np.sort(rng.uniform(0.08, 0.97, (n, sides)), 1) * (STEPS - 1)
     marks = marks.astype(int)
-    share = rng.uniform(0.30, 0.72, (n, sides))
+    share = rng.uniform(0.26, 0.66, (n, sides))
     exists = rng.random((n, sides)) < 0.8
     born, last = [], np.zeros(n, int)
     for side in range(sides):
@@ -159,7 +160,7 @@ def _side_seeds(
     ahead[at[rows] == 0] = 0
     along = np.where(np.any(ahead != 0, 1), np.arctan2(ahead[:, 1], ahead[:, 0]), seeds.heading[rows])
     sign = np.where(rng.random(len(rows)) < 0.5, -1, 1)
-    heading = along + sign * np.deg2rad(rng.uniform(30, 62, len(rows)))
+    heading = along + sign * np.deg2rad(rng.uniform(38, 80, len(rows)))
     to_fovea = fovea - here
     near = np.hypot(*to_fovea.T)[:, None]
     inner = (np.cos(heading) * to_fovea[:, 0] + np.sin(heading) * to_fovea[:, 1]) / near[:, 0] > 0.3
