@@ -25,6 +25,13 @@ COLUMNS = (
     *("severity", "decoded", "gradable", "reason", "system", "bundle"),
 )
 NO_GRADE = -1
+NUMBER_TYPES = {
+    "grade": np.int64,
+    "probabilities": np.float32,
+    "severity": np.float32,
+    "decoded": np.int64,
+    "gradable": np.bool_,
+}
 SUM_TOLERANCE = 1e-3  # other people's tables hold rounded probabilities
 
 Fault = tuple[NDArray[np.bool_], Callable[[int], str], str, str]
@@ -74,16 +81,15 @@ class Predictions:
 
 
 def _column(name: str, values: ArrayLike) -> NDArray:
-    if name in TEXTS:
-        return np.asarray(values, dtype=str)
-    array = np.asarray(values)
+    array = np.asarray(values, dtype=str if name in TEXTS else None)
+    row = (NUM_GRADES,) if name == "probabilities" else ()
+    if array.ndim < 1 or array.shape[1:] != row:
+        raise DataError(f"predictions, {name}", f"shape {array.shape}", f"(N, {NUM_GRADES})" if row else "(N,)")
     if name == "gradable" and array.dtype != bool:
         raise DataError("predictions, gradable", f"an array of {array.dtype}", "true and false")
     if name in ("grade", "decoded") and array.size and not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"predictions, {name}", f"an array of {array.dtype}", f"integers, {NO_GRADE} for none")
-    if name == "probabilities" and (array.ndim != 2 or array.shape[1] != NUM_GRADES):
-        raise DataError("predictions, probabilities", f"shape {array.shape}", f"(N, {NUM_GRADES})")
-    return array.astype({"gradable": bool, "grade": np.int64, "decoded": np.int64}.get(name, np.float32))
+    return array if name in TEXTS else array.astype(NUMBER_TYPES[name])
 
 
 # --- what a row may not say ---
@@ -202,10 +208,8 @@ def _parsed(name: str, rows: list[dict[str, str]], places: list[str]) -> NDArray
     cells = [row[name] for row in rows]
     if name in TEXTS:
         return np.array(cells, dtype=str)
-    parse, kind = {"gradable": (_truth, bool), "grade": (_grade, np.int64), "decoded": (_grade, np.int64)}.get(
-        name, (_number, np.float32)
-    )
-    values = np.empty(len(cells), kind)
+    parse = {"gradable": _truth, "grade": _grade, "decoded": _grade}.get(name, _number)
+    values = np.empty(len(cells), NUMBER_TYPES.get(name, np.float32))
     for i, cell in enumerate(cells):
         try:
             values[i] = parse(cell)
