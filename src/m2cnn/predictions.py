@@ -77,6 +77,7 @@ class Predictions:
     def select(self, rows: ArrayLike) -> Predictions:
         """The photographs of a mask or of positions, in that order."""
         rows = np.asarray(rows)
+        rows = rows if rows.size else rows.astype(np.intp)  # numpy makes [] floats
         return Predictions(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 

@@ -1,0 +1,196 @@
+"""metrics.json: its values against the direct functions, its intervals, its file and its text."""
+
+import json
+
+import numpy as np
+import pytest
+
+from m2cnn import metrics
+from m2cnn.bootstrap import interval, kappa_replicates
+from m2cnn.errors import DataError
+from m2cnn.grades import DISCLAIMER
+from m2cnn.predictions import Predictions
+from m2cnn.summary import METRICS, SCHEMA, panel, read_metrics, summarise, to_text, write_metrics
+
+
+def predictions(patients=40, seed=0, refuse=0.1, unknown=0.1, **columns):
+    rng = np.random.default_rng(seed)
+    n = 2 * patients
+    grade = rng.integers(0, 5, n)
+    severity = np.clip(grade + rng.normal(0, 0.8, n), 0, 4)
+    gradable = rng.random(n) >= refuse
+    content = {
+        "image": [f"{i}.jpg" for i in range(n)],
+        "patient": [f"p{i // 2}" for i in range(n)],
+        "eye": ["left", "right"] * patients,
+        "split": ["val", "test"] * patients,
+        "grade": np.where(rng.random(n) < unknown, -1, grade),
+        "probabilities": np.full((n, 5), np.nan),
+        "severity": np.where(gradable, severity, np.nan),
+        "decoded": np.where(gradable, np.rint(severity), -1).astype(int),
+        "gradable": gradable,
+        "reason": np.where(gradable, "", "dark"),
+        "system": ["m2cnn"] * n,
+        "bundle": ["ab12"] * n,
+    }
+    return Predictions(**(content | columns))
+
+
+@pytest.fixture(scope="module")
+def table():
+    return predictions()
+
+
+@pytest.fixture(scope="module")
+def summary(table):
+    return summarise(table, replicates=200, seed=4, context={"command": "m2cnn evaluate"})
+
+
+def test_values_are_those_of_the_direct_functions(table, summary):
+    p = table.select(table.gradable & (table.grade >= 0))
+    counts = metrics.confusion(p.grade, p.decoded)
+    value = {name: entry["value"] for name, entry in summary["metrics"].items()}
+    expected = {
+        "qwk": metrics.quadratic_weighted_kappa(p.grade, p.decoded),
+        "accuracy": metrics.accuracy(p.grade, p.decoded),
+        "mse": metrics.mean_squared_error(p.grade, p.severity),
+        "mae": metrics.mean_absolute_error(p.grade, p.severity),
+        **{f"sensitivity_grade_{g}": s for g, s in enumerate(metrics.sensitivity_per_grade(counts))},
+        "referable_auc": metrics.auc(p.grade >= 2, p.severity),
+        "referable_sensitivity": metrics.sensitivity(counts),
+        "referable_specificity": metrics.specificity(counts),
+    }
+    for name, number in expected.items():
+        assert value[name] == pytest.approx(number, abs=1e-12), name
+    assert summary["confusion"] == counts.tolist()
+
+
+def test_ungradable_counts_as_referred_in_the_metrics_that_say_so(table, summary):
+    p = table.select(table.grade >= 0)
+    called = np.where(p.gradable, p.decoded, 4)
+    counts = metrics.confusion(p.grade, called)
+    found = summary["metrics"]
+    assert found["referable_sensitivity_ungradable_refer"]["value"] == pytest.approx(metrics.sensitivity(counts))
+    assert found["referable_specificity_ungradable_refer"]["value"] == pytest.approx(metrics.specificity(counts))
+    assert found["referable_sensitivity"]["value"] != pytest.approx(metrics.sensitivity(counts))
+
+
+def test_counts_and_origin(table, summary):
+    known = table.grade >= 0
+    assert summary["schema"] == SCHEMA
+    assert (summary["system"], summary["bundle"], summary["split"]) == ("m2cnn", "ab12", "test, val")
+    assert (summary["n_images"], summary["n_patients"]) == (80, 40)
+    assert summary["n_ungradable"] == (~table.gradable).sum() > 0
+    assert summary["n_without_grade"] == (~known).sum() > 0
+    assert summary["n_scored"] == (known & table.gradable).sum()
+    assert summary["bootstrap"] == {
+        "unit": "patient",
+        "method": "percentile",
+        "level": 0.95,
+        "patients": len(set(table.patient[known])),
+        "replicates": 200,
+        "seed": 4,
+    }
+    assert summary["context"] == {"command": "m2cnn evaluate"}
+    assert summary["disclaimer"] == DISCLAIMER
+    assert tuple(summary["metrics"]) == METRICS
+
+
+def test_intervals_are_the_bootstrap_of_patients(summary):
+    whole = predictions(refuse=0, unknown=0)
+    low, high = interval(kappa_replicates(whole.grade, whole.decoded, whole.patient, 200, seed=4))
+    found = summarise(whole, 200, seed=4)["metrics"]["qwk"]
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    for name, entry in summary["metrics"].items():
+        assert entry["low"] < entry["value"] < entry["high"], name
+
+
+def test_replicates_of_every_metric_are_the_metric_of_copied_photographs(table):
+    statistic = panel(table)
+    counts = np.random.default_rng(2).multinomial(statistic.patients, [1 / statistic.patients] * statistic.patients, 3)
+    names = np.unique(table.patient[table.grade >= 0])
+    for drawn, found in zip(counts, statistic(counts.astype(float)), strict=True):
+        rows = np.concatenate(
+            [np.flatnonzero(table.patient == n) for n, k in zip(names, drawn, strict=True) for _ in range(k)]
+        )
+        fields = {name: getattr(table, name)[rows] for name in Predictions.__dataclass_fields__ if name != "place"}
+        copied = Predictions(**(fields | {"image": np.arange(len(rows)).astype(str)}))
+        np.testing.assert_allclose(found, panel(copied).values())
+
+
+def test_same_seed_same_summary(table):
+    assert summarise(table, 50, 1) == summarise(table, 50, 1)
+    assert summarise(table, 50, 1) != summarise(table, 50, 2)
+
+
+def test_what_is_undefined_is_null():
+    p = predictions(patients=2, refuse=0, unknown=0, grade=[0, 0, 1, 1], decoded=[0, 0, 1, 1])
+    found = summarise(p, 50)["metrics"]
+    assert found["referable_auc"] == found["sensitivity_grade_4"] == {"value": None, "low": None, "high": None}
+    # Half of the resamples of two patients draw one of them twice, and kappa of a single grade is undefined.
+    assert found["qwk"] == {"value": 1.0, "low": None, "high": None}
+    assert found["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+@pytest.mark.parametrize("columns", [{"unknown": 2}, {"refuse": 2}])
+def test_nothing_to_score_is_null_everywhere_and_counted(columns):
+    summary = summarise(predictions(patients=3, **columns), 20)
+    assert summary["n_scored"] == 0
+    assert summary["metrics"]["qwk"] == {"value": None, "low": None, "high": None}
+    assert np.sum(summary["confusion"]) == 0
+    assert "undefined" in to_text(summary)
+
+
+def test_a_single_patient_has_values_without_intervals():
+    found = summarise(predictions(patients=1, refuse=0, unknown=0, grade=[1, 3], decoded=[1, 2]), 20)["metrics"][
+        "accuracy"
+    ]
+    assert found == {"value": 0.5, "low": None, "high": None}
+
+
+def test_no_photograph_and_two_systems_are_refused(table):
+    with pytest.raises(DataError, match="predictions: no photograph; expected at least one"):
+        summarise(table.select([]))
+    mixed = predictions(patients=1, system=["a", "b"])
+    with pytest.raises(DataError, match="systems a, b; expected one system"):
+        summarise(mixed)
+
+
+# --- file and text ---
+
+
+def test_file_returns_the_summary(summary, tmp_path):
+    write_metrics(summary, tmp_path / "run" / "metrics.json")
+    assert read_metrics(tmp_path / "run" / "metrics.json") == summary
+    assert "NaN" not in (tmp_path / "run" / "metrics.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"metrics\.json: no JSON"),
+        (json.dumps({"schema": "m2cnn.metrics/9"}), r"schema is 'm2cnn\.metrics/9'; expected \"m2cnn\.metrics/1\""),
+        ("[]", "schema is None"),
+    ],
+)
+def test_another_file_is_refused(tmp_path, text, message):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_metrics(tmp_path / "metrics.json")
+
+
+def test_no_file_and_no_json(summary, tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        read_metrics(tmp_path / "metrics.json")
+    with pytest.raises(DataError, match=r"metrics\.json: .*not JSON compliant.*; expected values that JSON can hold"):
+        write_metrics(summary | {"context": {"loss": float("nan")}}, tmp_path / "metrics.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_shows_kappa_its_interval_and_the_disclaimer(summary):
+    q = summary["metrics"]["qwk"]
+    text = to_text(summary)
+    assert f"{q['value']:.3f} ({q['low']:.3f} to {q['high']:.3f})" in text
+    assert "m2cnn on test, val: 80 photographs of 40 patients" in text
+    assert text.endswith(DISCLAIMER + "\n")
+    assert max(map(len, text.splitlines())) < 100
