@@ -24,6 +24,7 @@ from m2cnn.field import MIN_SIDE, Field, check_image, find_field
 __all__ = ["Field", "Preprocess", "check_image", "find_field", "read_image", "subtract_local_mean"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
 MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
 MAX_BYTES = 512 * 2**20
 VERSION = 1
@@ -47,14 +48,14 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_header(picture, place)
             picture.load()
-            depth = _bits_per_channel(picture, data)
+            depth = _bits_per_channel(picture, data, place)
             upright = ImageOps.exif_transpose(picture)
-            image = _to_rgb(upright, depth, "adobe" in picture.info, place)
+            image = _to_rgb(upright, depth, picture.format == "JPEG" and "adobe" not in picture.info, place)
             kind = picture.format
     except ImageError:
         raise
     except Image.UnidentifiedImageError as cause:
-        raise ImageError(place, f"no picture: begins with {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
+        raise ImageError(place, f"unreadable, begins {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
         raise ImageError(place, "too many pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.") from cause
     except Exception as cause:  # whatever a decoder raises on a damaged file (a dozen kinds), the file is at fault
@@ -94,16 +95,19 @@ def _check_header(picture: Image.Image, place: str) -> None:
         raise ImageError(place, f"{frames} pages or frames", "a single photograph", "Save the wanted page alone.")
 
 
-def _bits_per_channel(picture: Image.Image, data: bytes) -> int:
+def _bits_per_channel(picture: Image.Image, data: bytes, place: str) -> int:
     if picture.format == "PNG":
         return data[24]  # IHDR; Pillow itself reduces 16-bit colour to its high bytes without a word
     if picture.format == "TIFF":
-        bits = picture.tag_v2.get(258, 8)
-        return max(bits) if isinstance(bits, tuple) else bits
+        bits = np.max(picture.tag_v2.get(BITS_PER_SAMPLE, 8))
+        odd = picture.tag_v2.get(PLANAR_CONFIGURATION, 1) != 1 or picture.tag_v2.get(PHOTOMETRIC, 1) == 0
+        if bits == 16 and odd:  # Pillow mixes the planes up, and does not turn white and black
+            raise ImageError(place, "16-bit TIFF with planes apart or white as zero", _expected(), "Save it as PNG.")
+        return int(bits)
     return 8
 
 
-def _to_rgb(picture: Image.Image, depth: int, adobe: bool, place: str) -> np.ndarray:
+def _to_rgb(picture: Image.Image, depth: int, plain_jpeg: bool, place: str) -> np.ndarray:
     """Any mode that a fundus camera or an editor writes -> (H, W, 3) uint8; other modes are refused."""
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         picture = _without_alpha(picture, place)
@@ -111,7 +115,8 @@ def _to_rgb(picture: Image.Image, depth: int, adobe: bool, place: str) -> np.nda
         grey = np.rint(np.asarray(picture).astype(np.float32) / 257).astype(np.uint8)
         image = np.repeat(grey[:, :, None], 3, axis=2)
     elif picture.mode == "CMYK":
-        ink = picture if adobe else ImageOps.invert(picture)  # Pillow takes every CMYK JPEG for Adobe's inverted one
+        # Pillow takes every CMYK JPEG for Adobe's inverted one.
+        ink = Image.fromarray(255 - np.asarray(picture), "CMYK") if plain_jpeg else picture
         image = np.array(ink.convert("RGB"))
     elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
         image = np.array(picture.convert("RGB"))
@@ -131,12 +136,12 @@ def _without_alpha(picture: Image.Image, place: str) -> Image.Image:
 
 
 def _is_grey_filled(image: np.ndarray) -> bool:
-    # libjpeg fills what a damaged file lacks with 128, and Pillow does not tell. A Graham-processed photograph is grey
-    # at its top as well.
-    def flat(rows: np.ndarray) -> bool:
-        return bool(np.abs(rows.astype(np.int16) - 128).max() <= 1)
+    # libjpeg fills what a damaged file lacks, to its last corner, with 128, and Pillow does not tell. The corners of a
+    # Graham-processed photograph are all grey.
+    def flat(corner: np.ndarray) -> bool:
+        return bool(np.abs(corner.astype(np.int16) - 128).max() <= 1)
 
-    return flat(image[-8:]) and not flat(image[:8])
+    return flat(image[-4:, -8:]) and not flat(image[:4, :8])
 
 
 # --- crop -------------------------------------------------------------------------------------------------------------
@@ -179,6 +184,11 @@ class Preprocess:
         if self.colour == "graham":
             return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
         return _filled(picture, radius, 0)
+
+    @property
+    def background(self) -> int:
+        """The value of the picture outside the circle."""
+        return 128 if self.colour == "graham" else 0
 
     def crop(self, image: np.ndarray, field: Field) -> np.ndarray:
         """The square around the field, not resized: (H, W[, 3]) -> (side, side[, 3]), zeros beyond the frame."""
