@@ -1,7 +1,7 @@
 """Prepared pictures on disk: every photograph is decoded once and stands in one memory-mapped array per size.
 
-A store is a folder named by a hash of what its pictures depend on (which photographs, their bytes, the preprocess, the
-size), so that nothing stale is ever read:
+A store is a folder, named by a hash of what its pictures depend on (photographs, their bytes, preprocess and its code,
+the size), so that nothing stale is ever read:
 
     <folder>/<key>-<size>/pictures.npy    (N, size, size, 3) uint8, in alphabetical order of the images
     <folder>/<key>-<size>/done.jsonl      one line [row, reason] per finished photograph; reason "" means prepared
@@ -33,16 +33,18 @@ from tqdm import tqdm
 
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError, ImageError, M2cnnError, SettingError
+from m2cnn.field import Field, find_field
 from m2cnn.preprocess import read_image
 
 LAYOUT = 1
+CODE = ("m2cnn.field", "m2cnn.preprocess")
 CHUNK = 16  # photographs between two flushes to disk: what a kill can cost each worker
 
 
 class Preparation(Protocol):
     """What `prepare` asks of a preprocess; it must also pickle."""
 
-    def __call__(self, image: np.ndarray, size: int) -> np.ndarray: ...
+    def __call__(self, image: np.ndarray, size: int, field: Field) -> np.ndarray: ...
 
     def to_dict(self) -> dict[str, Any]: ...
 
@@ -132,7 +134,9 @@ def _check(rows: list[Row], sizes: Sequence[int], workers: int) -> None:
 
 
 def _key(manifest: Manifest, rows: list[Row], preprocess: Preparation) -> str:
-    content = [LAYOUT, preprocess.to_dict(), [(row.image, *_identity(manifest, row)) for row in rows]]
+    # The code counts too: a better search for the field must not meet pictures of the old one.
+    code = [hashlib.sha256(Path(sys.modules[name].__file__).read_bytes()).hexdigest() for name in CODE]
+    content = [LAYOUT, code, preprocess.to_dict(), [(row.image, *_identity(manifest, row)) for row in rows]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -186,7 +190,7 @@ def _done(store: Path, total: int) -> dict[int, str]:
     for line in (store / "done.jsonl").read_text("utf-8", errors="replace").splitlines():
         try:
             row, reason = json.loads(line)
-        except ValueError:
+        except (ValueError, TypeError):
             continue
         if row in range(total):
             finished[row] = reason
@@ -283,7 +287,8 @@ def _pictures(preprocess: Preparation, task: Task) -> tuple[dict[int, np.ndarray
         return {}, Outcome(task, f"cannot be opened ({fault.strerror})", lasting=False)
     try:
         image = read_image(task.path)
-        pictures = {size: preprocess(image, size) for size in task.sizes}
+        circle = find_field(image)  # the search costs more than everything else together: once per photograph
+        pictures = {size: preprocess(image, size, circle) for size in task.sizes}
     except ImageError as fault:
         return {}, Outcome(task, fault.got)
     for size, picture in pictures.items():

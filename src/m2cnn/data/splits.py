@@ -142,7 +142,7 @@ def largest_remainder(proportions: list[float], total: int) -> list[int]:
     """Whole shares that sum to `total`, each the exact share rounded down or up.
 
     >>> largest_remainder([0.8, 0.1, 0.1], 13)
-    [10, 2, 1]
+    [11, 1, 1]
     """
     exact = np.array(proportions) / sum(proportions) * total
     shares = np.floor(exact + 1e-9).astype(int)  # 0.1 * 30 is a little less than 3
