@@ -42,6 +42,12 @@ def test_cuts_find_a_shifted_scale():
     np.testing.assert_array_equal(cuts, fit_cuts(severity, grade))
 
 
+def test_severity_that_runs_backwards_ends_at_kappa_zero():
+    severity, grade = [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]
+    assert kappa_with(ROUNDING, severity, grade) == -1
+    assert kappa_with(fit_cuts(severity, grade), severity, grade) == 0
+
+
 def test_start_values_stay_where_they_are_as_good_as_any():
     assert fit_cuts([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]).tolist() == ROUNDING.tolist()
     assert fit_cuts([0, 4], [0, 4], start=(0.1, 0.2, 0.3, 0.4)).tolist() == [0.1, 0.2, 0.3, 0.4]

@@ -117,14 +117,15 @@ def test_columns_in_another_order(tmp_path):
     assert (p.grade.tolist(), p.decoded.tolist()) == ([1], [3])
 
 
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     path = tmp_path / "p.csv"
     write_predictions(table(), path)
 
-    def full_disk(_):
+    def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("m2cnn.tables.os.fsync", full_disk)
+    monkeypatch.setattr(f"m2cnn.tables.os.{step}", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_predictions(table().select([0]), path)
     assert len(read_predictions(path)) == 3

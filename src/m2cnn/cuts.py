@@ -18,7 +18,7 @@ def fit_cuts(severity: ArrayLike, grade: ArrayLike, start: tuple[float, ...] = (
 
     A photograph's grade is the number of cuts at or below its severity: `np.searchsorted(cuts, severity, "right")`.
     The optimum is global and the same on every run: kappa is one minus a ratio of two sums with one term per cut, so
-    Dinkelbach's method (Manag Sci 1967;13:492) reaches it in a few exact searches over all places between severities.
+    Dinkelbach's method (Manag Sci 1967;13:492) reaches it in a few searches over all places between severities.
     A cut keeps its start value where no severity lies between the two, else it stands midway between its neighbours.
     Fit on validation patients only. Raises DataError for fewer than two different grades: kappa cannot rank cuts then.
 
@@ -37,7 +37,8 @@ def fit_cuts(severity: ArrayLike, grade: ArrayLike, start: tuple[float, ...] = (
     chosen = np.searchsorted(ladder, starts, "left")
     while True:
         ratio = _total(observed, chosen) / _total(expected, chosen)
-        better = _cheapest_places(observed - ratio * expected, chosen)
+        # Above 1 kappa is negative, and one grade for all photographs, with kappa 0, is better already.
+        better = _cheapest_places(observed - min(ratio, 1) * expected, chosen)
         if _total(observed, better) / _total(expected, better) >= ratio - 1e-12:
             return _between(ladder, chosen, starts)
         chosen = better
@@ -75,17 +76,14 @@ def _total(cost: Floats, places: NDArray[np.intp]) -> float:
 
 
 def _cheapest_places(cost: Floats, preferred: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Never falling places, one per row of `cost` (C, M + 1), of the smallest total; ties stay near `preferred`."""
+    """The cheapest place of each cut, (C, M + 1) -> (C,); ties stay near `preferred`.
+
+    Each cut may look alone. Row i + 1 of `cost` is row i less 2 (1 - ratio) times the photographs below, so with a ratio
+    of at most 1 the cheapest places never fall; only rounding errors between equal places could make them.
+    """
     moved = np.abs(np.arange(cost.shape[1]) - preferred[:, None])
     cost = cost + 1e-12 * np.abs(cost).max() * moved / cost.shape[1]
-    best = [cost[0]]
-    for row in cost[1:]:
-        best.append(row + np.minimum.accumulate(best[-1]))
-    places, end = [], cost.shape[1]
-    for row in reversed(best):
-        places.append(int(np.argmin(row[:end])))
-        end = places[-1] + 1
-    return np.array(places[::-1])
+    return np.maximum.accumulate(cost.argmin(axis=1))
 
 
 def _between(ladder: Floats, places: NDArray[np.intp], starts: Floats) -> Floats:
