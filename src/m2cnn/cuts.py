@@ -78,7 +78,7 @@ def _total(cost: Floats, places: NDArray[np.intp]) -> float:
 def _cheapest_places(cost: Floats, preferred: NDArray[np.intp]) -> NDArray[np.intp]:
     """The cheapest place of each cut, (C, M + 1) -> (C,); ties stay near `preferred`.
 
-    Each cut may look alone. Row i + 1 of `cost` is row i less 2 (1 - ratio) times the photographs below, so with a ratio
+    Each cut may look alone. Row i + 1 of `cost` is row i less 2 (1 - ratio) times the photographs below: with a ratio
     of at most 1 the cheapest places never fall; only rounding errors between equal places could make them.
     """
     moved = np.abs(np.arange(cost.shape[1]) - preferred[:, None])
