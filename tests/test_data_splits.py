@@ -157,7 +157,7 @@ def test_patients_who_share_a_picture_stay_together():
     assert [row.split for row in assign_splits(Manifest((*locked, *rest), Path()))][:2] == ["lockbox", "lockbox"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(cohorts.filter(lambda c: len(c) > 25), st.integers(2, 6), st.integers(0, 9))
 def test_laws_of_folds(cohort, k, seed):
     manifest = manifest_of(cohort)

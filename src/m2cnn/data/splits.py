@@ -70,7 +70,7 @@ def units_of(manifest: Manifest) -> dict[str, list[Row]]:
     """The photographs of each unit, by the first of the unit's patient ids in alphabetical order."""
     head = _joined(manifest)
     units: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(manifest, key=lambda row: row.image):
+    for row in manifest:
         units[head[row.patient]].append(row)
     return dict(units)
 
