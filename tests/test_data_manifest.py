@@ -218,6 +218,7 @@ def test_files_are_checked_with_their_rows(tmp_path):
         6: ("none/5.png", "no such file"),
     }
     assert [problem.row for problem in check_files(more, hashes=False)] == [5, 6]
+    assert str(check_files(more)[0]) == "row 3, 2.png: its bytes have changed (sha256)"
     assert missing_files(more) == ["sub/4.png", "none/5.png"]
     with pytest.raises(DataError, match=r"2 of 5 photographs are missing, the first is sub/4.png"):
         fill_hashes(more)

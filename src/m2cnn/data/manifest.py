@@ -294,6 +294,9 @@ class FileProblem:
     image: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"row {self.row}, {self.image}: {self.reason}"
+
 
 def check_files(manifest: Manifest, hashes: bool = True) -> list[FileProblem]:
     """Photographs that are missing or, with `hashes`, whose bytes are not those of the manifest; [] if none."""
