@@ -37,13 +37,17 @@ class Style:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One eye. fovea (2,), disc half-axes (2,) and cup in DD, disc's centre at (0, 0); tree: generations of vessels."""
+    """One eye. fovea (2,), disc half-axes (2,) and cup in DD, disc's centre at (0, 0).
+
+    flush: how red the whole retina is, as a density of blood.  tree: generations of vessels.
+    """
 
     style: Style
     fovea: np.ndarray
     disc: np.ndarray
     cup: float
     cup_at: np.ndarray
+    flush: float
     tree: list[Branches]
 
 
@@ -72,12 +76,13 @@ def draw_anatomy(style: Style, rng: np.random.Generator) -> Anatomy:
     disc = np.array(style.disc) * rng.uniform(0.97, 1.03)
     cup = float(np.clip(style.cup + rng.normal(0, 0.03), 0.2, 0.7))
     cup_at = np.array([rng.uniform(0.0, 0.08), rng.uniform(-0.04, 0.04)])
+    flush = float(np.clip(rng.normal(0.08, 0.12), -0.15, 0.3))
     tree = grow_tree(fovea, style.opening + rng.normal(0, 0.06), style.tortuosity, style.vessel_width, rng)
-    return Anatomy(style, fovea, disc, cup, cup_at, tree)
+    return Anatomy(style, fovea, disc, cup, cup_at, flush, tree)
 
 
 def _ruddy(log_colour: np.ndarray) -> np.ndarray:
-    """No retina is green or blue: red at least 28 % above green, green 10 % above blue."""
+    """No retina is green or blue: red at least 35 % above green, green 10 % above blue."""
     red, green, blue = log_colour
-    green = min(green, red - 0.25)
+    green = min(green, red - 0.30)
     return np.array([red, green, min(blue, green - 0.10)])

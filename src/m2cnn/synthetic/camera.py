@@ -55,8 +55,8 @@ def draw_look(rng: np.random.Generator) -> Look:
         patches=rng.uniform(0.03, 0.13),
         rim=rng.choice([0.0, rng.uniform(0.2, 0.8)]),
         rim_at=rng.uniform(0, 2 * np.pi),
-        blur=rng.uniform(0.0003, 0.0013),
-        noise=rng.uniform(0.8, 3.0),
+        blur=rng.uniform(0.0003, 0.0011),
+        noise=rng.uniform(0.6, 2.2),
     )
 
 

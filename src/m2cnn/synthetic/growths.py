@@ -47,9 +47,9 @@ def irma(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> 
 
 def new_vessels(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """One to three nets of fine new vessels: at the disc, or on a vein elsewhere."""
-    at_disc = rng.random() < 0.5
-    places = [rng.uniform(-0.35, 0.35, 2)] if at_disc else []
-    places += _on_veins(rng.integers(0 if at_disc else 1, 3), anatomy, view, rng)
+    places = _on_veins(rng.integers(0, 3), anatomy, view, rng)
+    if not places or rng.random() < 0.3:
+        places.append(rng.uniform(-0.35, 0.35, 2))
     lesions: tuple[Lesion, ...] = ()
     for place in places:
         lesions += _tangle("neovascularisation", place, rng.integers(55, 85), rng.uniform(0.8, 1.2), (11, 20), rng)

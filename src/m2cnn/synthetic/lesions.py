@@ -15,7 +15,7 @@ def plan_lesions(grade: int, anatomy: Anatomy, view: View, rng: np.random.Genera
     if grade == 0:
         return ()
     if grade == 1:
-        return microaneurysms(rng.integers(2, 9), anatomy, view, rng)
+        return microaneurysms(rng.integers(4, 13), anatomy, view, rng)
     if grade == 2:
         return _moderate(anatomy, view, rng)
     if grade == 3:
@@ -35,9 +35,8 @@ def _moderate(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[L
 
 
 def _severe(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """4-2-1: mostly by haemorrhages in all quadrants; else by beading or IRMA with 13 to 19 haemorrhages in each."""
-    many = rng.random() < 0.75
-    beaded, abnormal = rng.random(2) < (0.35 if many else 0.7)
+    """4-2-1: mostly by over 20 haemorrhages in each quadrant; else by IRMA, with 13 to 19; often beading besides."""
+    many, beaded = rng.random(2) < (0.75, 0.45)
     counts = rng.integers(21, 27, QUADRANTS) if many else rng.integers(13, 20, QUADRANTS)
     lesions = (
         microaneurysms(rng.integers(10, 31), anatomy, view, rng)
@@ -47,7 +46,7 @@ def _severe(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Les
     )
     if beaded:
         lesions += venous_beading(anatomy, view, rng)
-    if abnormal or not (many or beaded):
+    if not many or rng.random() < 0.35:
         lesions += irma(rng.integers(1, 4), anatomy, view, rng)
     return lesions
 

@@ -16,6 +16,7 @@ from m2cnn.synthetic.view import View
 
 PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
 BLOOD = np.float32([0.24, 0.72, 0.52])  # the same for a full vein's blood
+SPECKS = np.float32(0.09)
 MOTTLING = ((5, np.float32(0.10)), (14, np.float32(0.05)), (45, np.float32(0.03)))  # (bumps along the frame, log)
 DISC = np.log([255.0, 196.0, 128.0])
 CUP = np.log([255.0, 240.0, 190.0])
@@ -32,8 +33,19 @@ def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray
     if style.tessellation:
         pigment += np.float32(0.16 * style.tessellation) * (np.minimum(choroid, 1) - 0.6)
     pigment = _double(pigment, view.size)
-    pigment += np.float32(0.018 * style.mottling) * smooth_noise(rng, 150, view.size)
-    return np.stack([np.float32(c) - pigment * k for c, k in zip(style.colour, PIGMENT, strict=True)])
+    grain = smooth_noise(rng, 130, view.size)
+    # Single grains are dark specks: softer than microaneurysms, and not to be told from them in a small picture.
+    pigment += np.float32(0.058 * style.mottling) * grain + SPECKS * np.maximum(grain - np.float32(1.9), 0)
+    flush = _flush(anatomy, view, rng)
+    tints = zip(style.colour, PIGMENT, BLOOD, strict=True)
+    return np.stack([np.float32(colour) - pigment * k - flush * b for colour, k, b in tints])
+
+
+def _flush(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
+    """Blood in the choroid, (S, S) float32: patches, red as haemorrhages from afar, so that colour tells no grade."""
+    patches = sum(smooth_noise(rng, cells, 128) for cells in (4, 9, 16))
+    coarse = np.float32(0.07) * patches + np.float32(anatomy.flush)
+    return cv2.resize(coarse, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
 
 
 def _double(half: np.ndarray, size: int) -> np.ndarray:
@@ -158,10 +170,10 @@ def absorb(picture: np.ndarray, blood: np.ndarray) -> None:
 
 
 def masks(amounts: dict[str, np.ndarray], anatomy: Anatomy, view: View) -> dict[str, np.ndarray]:
-    """(S, S) bool for each kind of lesion and the disc: at least a quarter covered, inside the visible field."""
+    """(S, S) bool for each kind of lesion and the disc: at least about a sixth covered, inside the visible field."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     disc = canvas(view)
     fill(disc, view, (np.stack([np.cos(turn), np.sin(turn)], -1) * anatomy.disc)[None], np.ones(1))
     x, y = view.grid(1)
     seen = (x * x + y * y < 1) & (np.abs(y) < view.cut / view.radius)
-    return {kind: (amount > 0.25) & seen for kind, amount in (amounts | {"disc": coverage(disc)}).items()}
+    return {kind: (amount > 0.15) & seen for kind, amount in (amounts | {"disc": coverage(disc)}).items()}

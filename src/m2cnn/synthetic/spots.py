@@ -1,7 +1,7 @@
 """What lesions look like, where they lie, and those that are spots: aneurysms, haemorrhages, exudates, cotton wool.
 
 A lesion is a polygon on the retina. Sizes follow ETDRS report 10: microaneurysms below 125 um, haemorrhages larger.
-The four quadrants are those of the field of view: above or below its centre, towards the temple or the nose.
+The four quadrants are those of the field of view: above or below its centre, left or right of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cover:
 
 COVERS = {
     "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
-    "microaneurysm": Cover(density=0.9, softness=0.008),
+    "microaneurysm": Cover(density=1.8, softness=0.002),
     "haemorrhage": Cover(density=1.6, softness=0.032),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),
@@ -120,9 +120,9 @@ def _lesions(kind: str, outlines: np.ndarray, low: float, high: float, rng: np.r
 
 
 def microaneurysms(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """Red dots of 50 to 96 um."""
+    """Red dots of 26 to 40 um: about 2 px of a 720 px photograph, a third of one of 224 px."""
     spots = scatter(count, anatomy, view, rng, 0.15)
-    return _lesions("microaneurysm", blobs(spots, rng.uniform(25, 48, count) * UM, 0.05, rng), 0.75, 1.0, rng)
+    return _lesions("microaneurysm", blobs(spots, rng.uniform(13, 20, count) * UM, 0.05, rng), 0.85, 1.0, rng)
 
 
 def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:

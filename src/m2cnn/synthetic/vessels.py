@@ -23,9 +23,6 @@ class Branches:
     radii: np.ndarray
     vein: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.vein)
-
 
 @dataclass(frozen=True)
 class Seeds:
@@ -117,8 +114,8 @@ def _steer(seeds: Seeds, at: np.ndarray, heading: np.ndarray) -> np.ndarray:
 
 def _divide(
     seeds: Seeds, paths: np.ndarray, sides: int, fovea: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, Seeds]:
-    """Radii (n, STEPS) of the branches, thinner after each side branch, and the side branches as seeds."""
+) -> tuple[np.ndarray, Seeds | None]:
+    """Radii (n, STEPS) of the branches, thinner after each side branch, and the side branches (None for no sides)."""
     n = len(seeds.radius)
     radius, radii = seeds.radius.copy(), np.empty((n, STEPS))
     marks = np.sort(rng.uniform(0.08, 0.97, (n, sides)), 1) * (STEPS - 1)
@@ -136,7 +133,7 @@ def _divide(
         last = at
     _fill(radii, last, np.full(n, STEPS), radius)
     taper = np.linspace(1.0, 0.72, STEPS)
-    return radii * taper, _join(born)
+    return radii * taper, _join(born) if born else None
 
 
 def _fill(radii: np.ndarray, first: np.ndarray, stop: np.ndarray, radius: np.ndarray) -> None:
@@ -171,8 +168,6 @@ def _side_seeds(
 
 
 def _join(parts: list[Seeds]) -> Seeds:
-    if not parts:
-        return Seeds(*(np.zeros(shape) for shape in ((0, 2), 0, 0, 0, (0, 2), (0, 2), 0)))
     names = ("start", "heading", "radius", "length", "arch", "pull", "vein")
     return Seeds(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
