@@ -13,7 +13,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from m2cnn.data.dataset import PassBatches, Pictures, Sampling, every_batch, loader, pass_order
@@ -112,6 +112,20 @@ def make_optimiser(network: nn.Module, settings: Optimiser, new: nn.Module | Non
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An update of exponentially averaged weights. Early on it forgets faster, so that few steps do not leave it at the start."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new.to(old.dtype), 1 - kept)
+            else:
+                old.copy_(new)
+
+    return torch.no_grad()(update)
+
+
 @dataclass(frozen=True)
 class StageData:
     """The pictures of one stage."""
@@ -135,11 +149,11 @@ class Fit(LightningModule):
         self.seed = (recipe.seed, progress.stage)
         self.averaged = None
         if recipe.ema:
-            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+            self.averaged = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
         self.optimiser = make_optimiser(self.network, recipe.optimiser, new)
         self.batches = PassBatches(np.arange(len(data.train)), self.stage.batch, 0)
-        self.losses: list[torch.Tensor] = []
-        self.outputs: list[torch.Tensor] = []
+        self.losses: list[Tensor] = []
+        self.outputs: list[Tensor] = []
         self.saved = time.monotonic()
         self.stop = False
         self.on_step: Callable[[Progress], None] = lambda progress: None
@@ -158,13 +172,13 @@ class Fit(LightningModule):
     def val_dataloader(self) -> DataLoader:
         return loader(self.data.val, every_batch(len(self.data.val), self.stage.batch), self.data.workers)
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         pictures, grades = batch
         loss = self.task.loss(self.network(pictures).float(), grades)
         self.losses.append(loss.detach())
         return loss
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
         self.outputs.append(self.judged(batch[0]).float().cpu())
 
     # What happens on the way
