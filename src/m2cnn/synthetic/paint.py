@@ -37,7 +37,7 @@ def _painted_share(corners: np.ndarray) -> np.ndarray:
     onward = np.roll(corners, -1, 1)
     area = np.abs((corners[..., 0] * onward[..., 1] - corners[..., 1] * onward[..., 0]).sum(1)) / 2 * FINE**2
     border = np.hypot(*np.moveaxis(onward - corners, -1, 0)).sum(1) * FINE
-    return area / (area + border / 2 + 1e-9)
+    return area / (area + border / 2 + 1)
 
 
 def strips(points: np.ndarray, radii: np.ndarray) -> np.ndarray:

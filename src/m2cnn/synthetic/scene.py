@@ -16,8 +16,8 @@ from m2cnn.synthetic.view import View
 
 PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
 BLOOD = np.float32([0.24, 0.72, 0.52])  # the same for a full vein's blood
+MOTTLING = ((5, np.float32(0.10)), (14, np.float32(0.05)), (45, np.float32(0.03)))  # bumps along the frame, log density
 SPECKS = np.float32(0.09)
-MOTTLING = ((5, np.float32(0.10)), (14, np.float32(0.05)), (45, np.float32(0.03)))  # (bumps along the frame, log)
 DISC = np.log([255.0, 196.0, 128.0])
 CUP = np.log([255.0, 240.0, 190.0])
 
@@ -25,9 +25,7 @@ CUP = np.log([255.0, 240.0, 190.0])
 def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
     """Log colour (3, S, S) float32 of the retina without disc and vessels: pigment, mottling, choroid, macula."""
     style, half = anatomy.style, (view.size + 1) // 2
-    mottling = (
-        0.10 * smooth_noise(rng, 5, half) + 0.05 * smooth_noise(rng, 14, half) + 0.03 * smooth_noise(rng, 45, half)
-    )
+    mottling = sum(amount * smooth_noise(rng, cells, half) for cells, amount in MOTTLING)
     choroid = np.abs(smooth_noise(rng, 22, half) + 0.4 * smooth_noise(rng, 40, half))
     pigment = mottling * np.float32(style.mottling) + _macula(anatomy, view, half)
     if style.tessellation:
@@ -170,10 +168,10 @@ def absorb(picture: np.ndarray, blood: np.ndarray) -> None:
 
 
 def masks(amounts: dict[str, np.ndarray], anatomy: Anatomy, view: View) -> dict[str, np.ndarray]:
-    """(S, S) bool for each kind of lesion and the disc: at least about a sixth covered, inside the visible field."""
+    """(S, S) bool for each kind of lesion and the disc: every pixel of the visible field that it touches."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     disc = canvas(view)
     fill(disc, view, (np.stack([np.cos(turn), np.sin(turn)], -1) * anatomy.disc)[None], np.ones(1))
     x, y = view.grid(1)
     seen = (x * x + y * y < 1) & (np.abs(y) < view.cut / view.radius)
-    return {kind: (amount > 0.15) & seen for kind, amount in (amounts | {"disc": coverage(disc)}).items()}
+    return {kind: (amount > 0.03) & seen for kind, amount in (amounts | {"disc": coverage(disc)}).items()}

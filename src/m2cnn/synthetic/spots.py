@@ -38,7 +38,7 @@ class Cover:
 
 COVERS = {
     "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
-    "microaneurysm": Cover(density=1.8, softness=0.002),
+    "microaneurysm": Cover(density=1.9, softness=0.002),
     "haemorrhage": Cover(density=1.6, softness=0.032),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),

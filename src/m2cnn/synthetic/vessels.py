@@ -80,36 +80,56 @@ def _trunks(fovea: np.ndarray, opening: float, width: float, rng: np.random.Gene
 
 
 def _paths(seeds: Seeds, tortuosity: float, rng: np.random.Generator) -> np.ndarray:
-    """Integrate headings along each branch -> (n, STEPS, 2). The wriggle is two sines, so that it never drifts."""
+    """Points (n, STEPS, 2) along each branch. The wriggle is two sines, so that it never drifts."""
     n = len(seeds.radius)
-    t = np.linspace(0, 1, STEPS)
     waves = rng.uniform([1.0, 3.0], [3.0, 7.0], (n, 2)) * np.maximum(seeds.length, 0.5)[:, None] / 3
     phase = rng.uniform(0, 2 * np.pi, (n, 2))
     thin = np.clip(0.03 / seeds.radius, 0.8, 2.2)[:, None]  # thin vessels wind more
     swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.6)
+    t = np.linspace(0, 1, STEPS)
     wriggle = (swing[..., None] * np.sin(2 * np.pi * waves[..., None] * t + phase[..., None])).sum(1)  # (n, STEPS)
+    wriggle *= np.minimum(1.0, np.arange(STEPS) / 4)
+    points = _walk(seeds.start, _bend(seeds, t) + wriggle, seeds.length / (STEPS - 1))
+    arched = seeds.arch[:, 0] > 0
+    if arched.any():
+        points[arched] = _follow_arch(Seeds(*(part[arched] for part in vars(seeds).values())), wriggle[arched])
+    return points
+
+
+def _walk(start: np.ndarray, course: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """From start (n, 2) along course (n, STEPS) in steps (n,) of DD -> (n, STEPS, 2)."""
+    moves = np.stack([np.cos(course), np.sin(course)], -1) * step[:, None, None]
+    return np.cumsum(np.concatenate([start[:, None], moves[:, :-1]], 1), 1)
+
+
+def _bend(seeds: Seeds, t: np.ndarray) -> np.ndarray:
+    """Headings (n, STEPS): the way from the first one to the pull's direction is left by 1/e per DD or so."""
+    strength = 1.1 * np.hypot(*seeds.pull.T)
+    turn = _between(np.arctan2(seeds.pull[:, 1], seeds.pull[:, 0]) - seeds.heading)
+    done = 1 - np.exp(-(strength * seeds.length)[:, None] * t)
+    return seeds.heading[:, None] + turn[:, None] * done
+
+
+def _follow_arch(seeds: Seeds, wriggle: np.ndarray) -> np.ndarray:
+    """Arcades (n, STEPS, 2): step by step back to the curve, whose tangent is (p x, y)."""
+    p, a = seeds.arch.T
     step = seeds.length / (STEPS - 1)
     at, heading = seeds.start.copy(), seeds.heading.copy()
-    points = np.empty((n, STEPS, 2))
+    points = np.empty((len(p), STEPS, 2))
     for i in range(STEPS):
         points[:, i] = at
-        heading = heading + _steer(seeds, at, heading) * np.minimum(step, 0.3)
-        course = heading + wriggle[:, i] * min(1.0, i / 4)
+        x, y = at.T
+        ideal = a * np.minimum(np.abs(y), 3.0) ** p
+        wish = np.arctan2(y, p * ideal + 1.5 * (ideal - x) * (x < 3))
+        heading += 2.5 * np.minimum(step, 0.3) * _between(wish - heading)
+        course = heading + wriggle[:, i]
         at = at + step[:, None] * np.stack([np.cos(course), np.sin(course)], -1)
     return points
 
 
-def _steer(seeds: Seeds, at: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    """Turn per DD (n,): arcades return to their curve, whose tangent is (p x, y); others bend to their pull."""
-    p, a = seeds.arch.T
-    arcade = p > 0
-    y = at[:, 1]
-    x = a * np.minimum(np.abs(y), 3.0) ** p
-    along = np.stack([p * x + 1.5 * (x - at[:, 0]) * (at[:, 0] < 3), y], -1)
-    wish = np.where(arcade[:, None], along, seeds.pull)
-    turn = (np.arctan2(wish[:, 1], wish[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi
-    strength = np.where(arcade, 2.5, 1.1 * np.hypot(*seeds.pull.T))
-    return strength * turn
+def _between(angle: np.ndarray) -> np.ndarray:
+    """An angle brought to -pi..pi."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _divide(
