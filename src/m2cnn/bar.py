@@ -28,10 +28,14 @@ class Bar:
         self.quiet = not sys.stderr.isatty()
         total = sum(s.epochs * b * c for s, b, c in zip(self.stages, self.batches, self.costs, strict=True))
         shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
-        self.bar = tqdm(total=total, initial=self._done(start), disable=self.quiet, bar_format=shape, desc="training", leave=True)
+        self.bar = tqdm(
+            total=total, initial=self._done(start), disable=self.quiet, bar_format=shape, desc="training", leave=True
+        )
 
     def _done(self, place: Place) -> float:
-        before = sum(s.epochs * b * c for s, b, c in zip(self.stages[: place.stage], self.batches, self.costs, strict=False))
+        before = sum(
+            s.epochs * b * c for s, b, c in zip(self.stages[: place.stage], self.batches, self.costs, strict=False)
+        )
         return before + (place.epoch * self.batches[place.stage] + place.batch) * self.costs[place.stage]
 
     def step(self, place: Place) -> None:
@@ -39,7 +43,9 @@ class Bar:
         if self.quiet:
             return
         stage = self.stages[place.stage]
-        self.bar.set_description_str(f"stage {place.stage + 1}/{len(self.stages)} ({stage.size} px) pass {place.epoch + 1}/{stage.epochs}", False)
+        self.bar.set_description_str(
+            f"stage {place.stage + 1}/{len(self.stages)} ({stage.size} px) pass {place.epoch + 1}/{stage.epochs}", False
+        )
         self.bar.update(max(0.0, self._done(place) - self.bar.n))
 
     def finish(self, row: dict[str, Any]) -> None:
@@ -49,7 +55,8 @@ class Bar:
             self.bar.set_postfix_str(kappa)
             return
         stage = self.stages[row["stage"]]
-        place = f"stage {row['stage'] + 1}/{len(self.stages)} ({row['size']} px, {row['cells']} cells) pass {row['epoch'] + 1}/{stage.epochs}"
+        what = f"{row['size']} px, {row['cells']} cells"
+        place = f"stage {row['stage'] + 1}/{len(self.stages)} ({what}) pass {row['epoch'] + 1}/{stage.epochs}"
         print(f"{place}: {kappa}, {row['images_per_second']:.0f} images/s", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Bar:

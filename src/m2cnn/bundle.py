@@ -1,8 +1,8 @@
 """A saved model: a folder with `system.json`, `weights.safetensors` and `model.onnx`. Reading one needs no torch.
 
-system.json (schema "m2cnn.bundle/1") says what the files mean: the task with its frozen cuts, the preprocess, the input size, the
-labels and end-points, the recipe and data it was trained with, and the sha256 of every other file. The bundle's own hash is the
-sha256 of system.json, so it covers everything.
+system.json (schema "m2cnn.bundle/1") says what the files mean: the task with its frozen cuts, the preprocess, the input
+size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other file. The
+bundle's own hash is the sha256 of system.json, so it covers everything.
 """
 
 from __future__ import annotations
@@ -66,12 +66,16 @@ def load_bundle(folder: str | Path) -> Bundle:
         task, preprocess = task_from_dict(settings["task"]), Preprocess.from_dict(settings["preprocess"])
         return Bundle(folder, settings, digest[:16], settings["system"], settings["size"], task, preprocess)
     except (KeyError, TypeError) as cause:
-        raise BundleError(folder / SETTINGS, f"unusable ({cause})", f"the keys of {SCHEMA}", "Export the bundle again.") from cause
+        raise BundleError(
+            folder / SETTINGS, f"unusable ({cause})", f"the keys of {SCHEMA}", "Export the bundle again."
+        ) from cause
 
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
-        raise BundleError(path, "no such file", "a bundle: system.json, weights.safetensors, model.onnx", "Name its folder.")
+        raise BundleError(
+            path, "no such file", "a bundle: system.json, weights.safetensors, model.onnx", "Name its folder."
+        )
     text = path.read_bytes()
     try:
         settings = json.loads(text)
@@ -87,11 +91,16 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
 
 def _check_file(path: Path, expected: str) -> None:
     if path.parent.resolve() != path.resolve().parent or not path.is_file():
-        raise BundleError(path, "no such file in the bundle", "the file that system.json names", "Copy the bundle again.")
+        raise BundleError(
+            path, "no such file in the bundle", "the file that system.json names", "Copy the bundle again."
+        )
     actual = file_hash(path)
     if actual != expected:
         raise BundleError(
-            path, f"sha256 is {actual[:16]}...", f"{expected[:16]}...", "The file was changed or damaged: copy the bundle again."
+            path,
+            f"sha256 is {actual[:16]}...",
+            f"{expected[:16]}...",
+            "The file was changed or damaged: copy the bundle again.",
         )
 
 
@@ -132,7 +141,9 @@ def load_network(bundle: Bundle, network: Any = None) -> Any:
     if network is None:
         if bundle.settings["network_kind"] != NetworkSettings.__name__:
             kind = bundle.settings["network_kind"]
-            raise BundleError(bundle.folder, f"its network is {kind}", "one that m2cnn defines", "Pass network=, or use ONNX.")
+            raise BundleError(
+                bundle.folder, f"its network is {kind}", "one that m2cnn defines", "Pass network=, or use ONNX."
+            )
         # The bundle's weights replace whatever the network started from.
         network = NetworkSettings.from_dict(bundle.settings["network"] | {"weights": ""})
     built = network.build(bundle.task.outputs, bundle.settings["cells"])

@@ -100,8 +100,8 @@ def _as_json(grading: Grading) -> str:
 def _as_line(grading: Grading) -> str:
     if not grading.gradable:
         return f"{grading.image}: not gradable: {grading.reason}"
-    refer = "referable" if grading.referable else "not referable"
-    return f"{grading.image}: grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}, {refer}"
+    said = f"grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}"
+    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}"
 
 
 def _write_as_read(path: Path, gradings: Iterable[Grading]) -> Iterable[Grading]:
@@ -196,7 +196,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _compare_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("folders", nargs="+", metavar="DIR", help="folders with predictions.csv; the first is the reference")
+    one.add_argument(
+        "folders", nargs="+", metavar="DIR", help="folders with predictions.csv; the first is the reference"
+    )
     one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
 
 
@@ -242,14 +244,13 @@ def systems_recipes(options: argparse.Namespace) -> None:
 
 def systems_show(options: argparse.Namespace) -> None:
     require("torch", "train")
-    from m2cnn.show import show
+    from m2cnn.recipe import parse_value
+    from m2cnn.systems import describe_system
 
-    print(show(options.name, options.size, options.cells, _network_settings(options), as_json=options.json))
-
-
-def _network_settings(options: argparse.Namespace) -> list[str]:
     given = {name: getattr(options, name) for name in ("width", "ladder", "trunk", "cell")}
-    return [f"{name}={value}" for name, value in given.items() if value is not None]
+    settings = {name: parse_value(value) for name, value in given.items() if value is not None}
+    description = describe_system(options.name, options.size, options.cells, settings)
+    print(json.dumps(description.to_json(), indent=1) if options.json else description.to_text())
 
 
 # data
@@ -295,7 +296,11 @@ def data_import(options: argparse.Namespace) -> None:
     out = Path(options.out) if options.out else imported.manifest.root / "manifest.csv"
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
-    elsewhere = "" if out.parent.resolve() == imported.manifest.root.resolve() else f"; use it with --images {imported.manifest.root}"
+    elsewhere = (
+        ""
+        if out.parent.resolve() == imported.manifest.root.resolve()
+        else f"; use it with --images {imported.manifest.root}"
+    )
     print(f"{out}: {len(imported.manifest)} photographs{elsewhere}")
 
 
@@ -314,7 +319,10 @@ def data_check(options: argparse.Namespace) -> int:
     from m2cnn.data import check_files, read_manifest
 
     problems = check_files(read_manifest(options.manifest, options.images))
-    print("\n".join(str(problem) for problem in problems) or "every photograph is there, with the bytes that the manifest says")
+    print(
+        "\n".join(str(problem) for problem in problems)
+        or "every photograph is there, with the bytes that the manifest says"
+    )
     return UNGRADED if problems else OK
 
 

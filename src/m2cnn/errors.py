@@ -86,5 +86,8 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as cause:
         missing = cause.name or module
         raise MissingExtra(
-            module, f"{missing} is not installed", f"the extra m2cnn[{extra}]", f"Install it: pip install 'm2cnn[{extra}]'"
+            module,
+            f"{missing} is not installed",
+            f"the extra m2cnn[{extra}]",
+            f"Install it: pip install 'm2cnn[{extra}]'",
         ) from cause

@@ -32,10 +32,12 @@ def evaluate(
     seed: int = 0,
     lockbox: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the latter.
+    """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
+    latter.
 
-    Photographs without a grade are predicted, not measured. lockbox: for splits=("lockbox",), the folder of the manifest's CSV, where
-    its opening is recorded. Raises DataError where there is nothing to measure, LockboxError for a lockbox that is not open.
+    Photographs without a grade are predicted, not measured. lockbox: for splits=("lockbox",), the folder of the
+    manifest's CSV, where its opening is recorded. Raises DataError where there is nothing to measure, LockboxError for
+    a lockbox that is not open.
     """
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)

@@ -44,7 +44,15 @@ def export_onnx(network: nn.Module, size: int, path: Path) -> None:
 
 
 def save_bundle(
-    folder: Path, network: nn.Module, member: Member, *, system: str, source: str, size: int, cells: int, training: dict[str, Any]
+    folder: Path,
+    network: nn.Module,
+    member: Member,
+    *,
+    system: str,
+    source: str,
+    size: int,
+    cells: int,
+    training: dict[str, Any],
 ) -> Bundle:
     """Write, check and return a bundle. Nothing appears at `folder` until it is whole.
 
@@ -88,4 +96,6 @@ def _check_agreement(bundle: Bundle, network: nn.Module) -> None:
     theirs = bundle.predictor("onnx")(pictures)
     worst = float(np.abs(ours - theirs).max())
     if not worst <= TOLERANCE * max(1.0, float(np.abs(ours).max())):
-        raise BundleError(bundle.folder / ONNX, f"differs from torch by {worst:.2g}", f"at most {TOLERANCE}", "Please report it.")
+        raise BundleError(
+            bundle.folder / ONNX, f"differs from torch by {worst:.2g}", f"at most {TOLERANCE}", "Please report it."
+        )

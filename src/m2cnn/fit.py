@@ -1,8 +1,8 @@
 """One stage of training: the only file that imports Lightning.
 
-Lightning runs the loop (precision, accumulation, clipping, devices); what must survive an interruption is ours and small. Every
-random number is a function of (seed, stage, pass, position), every rate of the progress, so that a run continued from any
-`last.pt` ends bit-equal to an undisturbed one (same machine, CPU).
+Lightning runs the loop (precision, accumulation, clipping, devices); what must survive an interruption is ours and
+small. Every random number is a function of (seed, stage, pass, position), every rate of the progress, so that a run
+continued from any `last.pt` ends bit-equal to an undisturbed one (same machine, CPU).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+class Interrupted(Exception):
     """The user asked to stop; the run is saved."""
 
 
@@ -74,7 +74,9 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
         return Progress(**states.pop("progress")), states
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError) as cause:
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise BundleError(path, f"not a checkpoint of m2cnn ({reason})", "tensors and plain values", "Start a new run.") from cause
+        raise BundleError(
+            path, f"not a checkpoint of m2cnn ({reason})", "tensors and plain values", "Start a new run."
+        ) from cause
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -113,7 +115,7 @@ def make_optimiser(network: nn.Module, settings: Optimiser, new: nn.Module | Non
 
 
 def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An update of exponentially averaged weights. Early on it forgets faster, so that few steps do not leave it at the start."""
+    """An update of exponentially averaged weights; early on it forgets faster, so that a short run leaves its start."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
         kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
@@ -140,7 +142,14 @@ class Fit(LightningModule):
     """Trains `network` through one stage from `progress` on, and keeps `checkpoints/` true."""
 
     def __init__(
-        self, network: nn.Module, task: Task, recipe: Recipe, data: StageData, progress: Progress, folder: Path, new: nn.Module | None
+        self,
+        network: nn.Module,
+        task: Task,
+        recipe: Recipe,
+        data: StageData,
+        progress: Progress,
+        folder: Path,
+        new: nn.Module | None,
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -204,7 +213,9 @@ class Fit(LightningModule):
             boost = self.stage.new_lr if group["new"] and done < self.stage.new_epochs else 1.0
             group["lr"] = rate * boost
         # Dropout draws from the global generator: the same numbers for the same step, interrupted or not.
-        torch.manual_seed(int(np.random.SeedSequence([*self.seed, self.progress.epoch, self.progress.batch]).generate_state(1)[0]))
+        torch.manual_seed(
+            int(np.random.SeedSequence([*self.seed, self.progress.epoch, self.progress.batch]).generate_state(1)[0])
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
         self.progress.batch += 1
@@ -275,7 +286,7 @@ def best_weights(folder: Path, stage: int) -> Path:
 
 
 def fit_stage(fit: Fit, precision: str, logs: Path) -> None:
-    """Run the stage to its end. Raises Interrupted after Ctrl-C, once the batch in hand is done and the run is saved."""
+    """Run the stage to its end. After Ctrl-C: finish the step in hand, save, raise Interrupted."""
     remaining = fit.stage.epochs - fit.progress.epoch
     if remaining <= 0:
         return
@@ -323,7 +334,11 @@ def quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*The number of training batches.*", ".*isinstance.treespec, LeafSpec.*"):
+        for message in (
+            ".*does not have many workers.*",
+            ".*The number of training batches.*",
+            ".*isinstance.treespec, LeafSpec.*",
+        ):
             warnings.filterwarnings("ignore", message=message)
         try:
             yield

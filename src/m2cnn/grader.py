@@ -1,4 +1,4 @@
-"""Photograph -> Grading: read, preprocess, network, decode. The same four hops for shell, Python and ONNX; no torch needed."""
+"""Photograph -> Grading: read, preprocess, network, decode. The same hops for shell, Python and ONNX; no torch needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Grader:
         return cls(bundle, bundle.predictor(backend))
 
     def grade(self, source: Source) -> Grading:
-        """Grade one photograph: a path, or a file's bytes. A photograph that cannot be graded says why, and gets no grade."""
+        """Grade one photograph: a path, or a file's bytes. What cannot be graded says why, and gets no grade."""
         return next(self.grade_all([source]))
 
     def grade_all(self, sources: Iterable[Source], batch: int = 8, workers: int = 2) -> Iterator[Grading]:

@@ -34,6 +34,22 @@ LIMITS = {
     "detail": (0.004, 9.0, "no detail: blurred, or no retina"),
 }
 
+# The score is CONSTANT plus the weighted sum; a retina scores above 0.
+WEIGHTS = {
+    "band_8_red": 0.0,
+    "band_32_red": 0.0,
+    "slope": 0.0,
+    "kurtosis": 0.0,
+    "skewness": 0.0,
+    "spread_green": 0.0,
+    "spread_blue": 0.0,
+    "shade_blue": 0.0,
+    "green_with_blue": 0.0,
+    "green_red": 0.0,
+}
+CONSTANT = 1.0
+STRUCTURE = "its structure is not that of a retina"
+
 
 def check_fundus(image: np.ndarray, field: Field | None = None) -> str:
     """Return "" for a gradable fundus photograph, else the reason why it is refused, such as "too dark".
@@ -57,7 +73,12 @@ def judge(measured: dict[str, float]) -> str:
     for name, (lowest, highest, reason) in LIMITS.items():
         if not lowest <= measured[name] <= highest:
             return reason
-    return ""
+    return "" if score(measured) > 0 else STRUCTURE
+
+
+def score(measured: dict[str, float]) -> float:
+    """How much the texture and colour are those of a retina; above 0: it may be one."""
+    return CONSTANT + sum(weight * measured[name] for name, weight in WEIGHTS.items())
 
 
 def measure(image: np.ndarray, field: Field) -> dict[str, float]:
@@ -65,7 +86,7 @@ def measure(image: np.ndarray, field: Field) -> dict[str, float]:
     picture = Preprocess()(image, SIZE, field)
     seen = _seen(image, field, picture)
     pixels = picture[seen].astype(np.float32)
-    brightest, faintest = pixels.max(axis=1), pixels.min(axis=1)
+    brightest, faintest = pixels.max(axis=1), pixels.min(axis=1)  # over the channels
     mean = float(brightest.mean())
     return {
         **_surround(image, field),
@@ -112,38 +133,46 @@ def _tissue(picture: np.ndarray, seen: np.ndarray, mean: float) -> dict[str, flo
     fine, mid = _smooth(layers, weight, 1), _smooth(layers, weight, 4)
     small, least = (cv2.resize(a, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for a in (layers, weight))
     wide, wider, widest = (_smooth(small, least, sigma) for sigma in (2, 4, 8))  # 8, 16, 32 px of the picture
-    core = cv2.erode(seen.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    core = core if core.any() else seen
-    coarse = least > 0.99 if (least > 0.99).any() else least > 0
-    detail = (fine - _smooth(layers, weight, 6))[core]  # vessels, lesions
-    band_8 = (mid - cv2.resize(wide, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))[core].std(axis=0)
-    spread = fine[core].std(axis=0)
-    slope = cv2.Sobel(fine[..., 1], cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(fine[..., 1], cv2.CV_32F, 0, 1) ** 2
-    hue = cv2.cvtColor(mid / 255, cv2.COLOR_RGB2LAB)[core]
+    core = cv2.erode(seen.astype(np.uint8), np.ones((9, 9), np.uint8))
+    core = core if core.any() else seen.astype(np.uint8)
+    coarse = (least > min(0.99, float(least.max()) / 2)).astype(np.uint8)
+    band_8 = mid - cv2.resize(wide, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    slope = cv2.magnitude(cv2.Sobel(fine[..., 1], cv2.CV_32F, 1, 0), cv2.Sobel(fine[..., 1], cv2.CV_32F, 0, 1))
+    green_red, blue_yellow = cv2.mean(cv2.cvtColor(mid / 255, cv2.COLOR_RGB2LAB), core)[1:3]
+    spread, ripple = _spread(fine, core), _spread(band_8, core)
     return {
-        "green_red": float(hue[:, 1].mean()),
-        "blue_yellow": float(hue[:, 2].mean()),
-        "detail": float(band_8.max()) / (mean + 1),
-        "band_8_red": _log(band_8[0]),
-        "band_32_red": _log((wider - widest)[coarse].std(axis=0)[0]),
-        "slope": _log(np.sqrt(np.median(slope[core])) / 8),
+        "green_red": green_red,
+        "blue_yellow": blue_yellow,
+        "detail": max(ripple) / (mean + 1),
+        "band_8_red": _log(ripple[0]),
+        "band_32_red": _log(_spread(wider - widest, coarse)[0]),
+        "slope": _log(np.median(slope[core > 0]) / 8),
         "spread_green": _log(spread[1]),
         "spread_blue": _log(spread[2]),
-        "shade_blue": _log(widest[coarse].std(axis=0)[2]),
-        **_shape(detail),
+        "shade_blue": _log(_spread(widest, coarse)[2]),
+        **_shape(fine - _smooth(layers, weight, 6), core),
     }
 
 
-def _shape(detail: np.ndarray) -> dict[str, float]:
-    """Vessels make the fine detail of the green channel rare (kurtosis) and dark (skewness), and grey in blue alike."""
-    deviation = detail - detail.mean(axis=0)
-    scale = deviation.std(axis=0) + 1e-3
-    green = deviation[:, 1] / scale[1]
+def _spread(layers: np.ndarray, where: np.ndarray) -> list[float]:
+    """Standard deviation of each channel over the pixels where the mask is set."""
+    return cv2.meanStdDev(layers, mask=where)[1].ravel().tolist()
+
+
+def _shape(detail: np.ndarray, where: np.ndarray) -> dict[str, float]:
+    """Vessels make fine detail rare (kurtosis) and dark (skewness) in green, and alike in blue."""
+    green, blue = (_standardised(detail[..., channel][where > 0]) for channel in (1, 2))
+    square = green * green
     return {
-        "kurtosis": _log((green**4).mean()),
-        "skewness": float((green**3).mean()),
-        "green_with_blue": float((green * deviation[:, 2]).mean() / scale[2]),
+        "kurtosis": _log(np.dot(square, square) / len(green)),
+        "skewness": float(np.dot(square, green) / len(green)),
+        "green_with_blue": float(np.dot(green, blue) / len(green)),
     }
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    values = values - values.mean()
+    return values / (values.std() + 1e-3)
 
 
 def _log(value: Any) -> float:

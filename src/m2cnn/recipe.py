@@ -25,7 +25,7 @@ from m2cnn.models import LADDERS
 
 @dataclass(frozen=True)
 class Optimiser:
-    """name: "sgd" (Nesterov) or "adamw".  clip: global gradient norm, 0 for none.  Weight decay spares biases and norms."""
+    """name: "sgd" (Nesterov) or "adamw".  clip: global gradient norm, 0 for none.  Decay spares biases and norms."""
 
     name: str = "sgd"
     momentum: float = 0.9
@@ -35,11 +35,12 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the ladder. `rung` chooses the size (0, 1, 2 -> 224, 448, 720 px on the full ladder) unless `size` does.
+    """One step of the ladder. `rung` chooses the size (0, 1, 2 -> 224, 448, 720 px on the full ladder) unless `size`
+    does.
 
-    cells: cells of the network in this stage.  drops: passes after which the rate falls by `drop`, for schedule "steps";
-    "cosine" falls to 0.  warmup: passes of linear rise.  new_lr: factor on the rate of what this stage added, for
-    `new_epochs` passes.  accumulate: batches per optimiser step.  frozen_norm: batch norms keep their statistics.
+    cells: cells of the network in this stage.  drops: passes after which the rate falls by `drop`, for schedule
+    "steps"; "cosine" falls to 0.  warmup: passes of linear rise.  new_lr: factor on the rate of what this stage added,
+    for `new_epochs` passes.  accumulate: batches per optimiser step.  frozen_norm: batch norms keep their statistics.
     """
 
     epochs: int
@@ -78,9 +79,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Recipe:
-    """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the averaged
-    weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  checkpoint_minutes: how often the run
-    is saved within a pass.  workers: loading processes.
+    """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the
+    averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  checkpoint_minutes: how
+    often the run is saved within a pass.  workers: loading processes.
     """
 
     system: str
@@ -126,7 +127,9 @@ def _check_stage(number: int, stage: Stage, before: Stage | None) -> None:
 
 def _choose(place: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingError(f"recipe, {place}", f'"{value}"', f"one of {', '.join(choices)}", did_you_mean(value, choices))
+        raise SettingError(
+            f"recipe, {place}", f'"{value}"', f"one of {', '.join(choices)}", did_you_mean(value, choices)
+        )
 
 
 def recipe_names() -> list[str]:
@@ -157,7 +160,9 @@ def _read(name: str | Path) -> dict:
     elif str(name) in recipe_names():
         text = (resources.files("m2cnn.recipes") / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise SettingError("recipe", f'"{name}"', "a packaged recipe or a .toml file", did_you_mean(str(name), recipe_names()))
+        raise SettingError(
+            "recipe", f'"{name}"', "a packaged recipe or a .toml file", did_you_mean(str(name), recipe_names())
+        )
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
@@ -169,7 +174,7 @@ def _override(tables: dict, overrides: Sequence[str]) -> dict:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SettingError("override", f'"{text}"', "key=value, as in stages.1.epochs=3")
-        _assign(tables, key.split("."), _parse(value), text)
+        _assign(tables, key.split("."), parse_value(value), text)
     return tables
 
 
@@ -187,10 +192,11 @@ def _assign(table: Any, keys: list[str], value: Any, text: str) -> None:
         table[key] = value
 
 
-def _parse(text: str) -> Any:
-    """TOML-like: numbers, fractions, true/false, lists; everything else is a string.
+def parse_value(text: str) -> Any:
+    """A setting's value as typed in a shell. TOML-like: numbers, fractions, true/false, lists; everything else is a
+    string.
 
-    >>> _parse("1/8"), _parse("3"), _parse("true"), _parse("[1, 2]"), _parse("timm:resnet50")
+    >>> parse_value("1/8"), parse_value("3"), parse_value("true"), parse_value("[1, 2]"), parse_value("timm:resnet50")
     (0.125, 3, True, [1, 2], 'timm:resnet50')
     """
     if text in ("true", "false"):

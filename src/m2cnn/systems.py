@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from m2cnn.errors import SettingError, did_you_mean
-from m2cnn.models import NetworkSettings
+from m2cnn.models import LADDERS, NetworkSettings
+from m2cnn.models.describe import Description, describe
 from m2cnn.preprocess import Preprocess
 from m2cnn.recipe import Recipe
 from m2cnn.tasks import MultiTask, Regression, Task, task_from_dict
@@ -15,7 +16,8 @@ from m2cnn.tasks import MultiTask, Regression, Task, task_from_dict
 class Member:
     """One network with what it needs to be trained and read.
 
-    `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: a `NetworkSettings` or your own.
+    `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: a `NetworkSettings` or
+    your own.
     """
 
     network: NetworkSettings = NetworkSettings()
@@ -25,9 +27,11 @@ class Member:
 
 @dataclass(frozen=True)
 class System:
-    """A row of the table. title: as the paper prints it.  paper: (val, test) kappa there, or None for a system of your own.
+    """A row of the table. title: as the paper prints it.  paper: (val, test) kappa there, or None for a system of your
+    own.
 
-    source: where the description comes from, and what of it is a reconstruction.
+    source: where the description comes from, and what of it is a reconstruction.  cells: how many run on each rung of
+    the ladder.
     """
 
     name: str
@@ -35,6 +39,7 @@ class System:
     members: tuple[Member, ...]
     source: str
     paper: tuple[float, float] | None = None
+    cells: tuple[int, int, int] = (0, 0, 0)
 
     def customised(self, recipe: Recipe) -> System:
         """The same system with the recipe's [network], [task] and [preprocess] applied to each member."""
@@ -42,21 +47,26 @@ class System:
 
 
 def _customise(member: Member, recipe: Recipe) -> Member:
-    network = type(member.network).from_dict(member.network.to_dict() | recipe.network) if recipe.network else member.network
+    network = (
+        type(member.network).from_dict(member.network.to_dict() | recipe.network) if recipe.network else member.network
+    )
     # Another task starts from its own defaults; the same task keeps the row's settings.
     task = member.task.to_dict() if recipe.task.get("name", member.task.name) == member.task.name else {}
     preprocess = Preprocess.from_dict(member.preprocess.to_dict() | recipe.preprocess)
     return Member(network, task_from_dict(task | recipe.task), preprocess)
 
 
-_BASENET = "Zhou et al. 2018 (poster): losses, sizes and decodes known; trunk computed from its map sizes (Inception-ResNet-v2)"
+_BASENET = (
+    "Zhou et al. 2018 (poster): losses, sizes and decodes known; "
+    "trunk computed from its map sizes (Inception-ResNet-v2)"
+)
 
 SYSTEMS = {
     system.name: system
     for system in (
         System("basenet", "BaseNet", (Member(task=Regression()),), _BASENET, (0.835, 0.828)),
         System("basenet-mt", "BaseNet+MT", (Member(),), _BASENET, (0.841, 0.838)),
-        System("m2cnn", "M2CNN", (Member(),), f"{_BASENET}; cells reconstructed", (0.844, 0.841)),
+        System("m2cnn", "M2CNN", (Member(),), f"{_BASENET}; cells reconstructed", (0.844, 0.841), (0, 1, 2)),
     )
 }
 
@@ -66,3 +76,21 @@ def get(name: str) -> System:
     if name not in SYSTEMS:
         raise SettingError("system", f'"{name}"', "a system's name", did_you_mean(name, SYSTEMS))
     return SYSTEMS[name]
+
+
+def describe_system(name: str, size: int, cells: int | None = None, settings: dict | None = None) -> Description:
+    """What the first member of a system is made of at an input of `size` px.
+
+    cells: default, what the system runs on the highest rung of the ladder that `size` reaches.  settings: changes to
+    the network.
+    """
+    system = get(name)
+    member = system.members[0]
+    network = NetworkSettings.from_dict(member.network.to_dict() | (settings or {}))
+    if cells is None:
+        cells = max(
+            n
+            for n, rung in zip(system.cells, LADDERS[network.ladder], strict=True)
+            if rung <= max(size, LADDERS[network.ladder][0])
+        )
+    return describe(network, member.task.outputs, size, cells)

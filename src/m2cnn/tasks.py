@@ -70,7 +70,9 @@ class Task:
         _choice(self.name, "rule", self.rule, ("argmax", "expectation"))
         cuts = tuple(float(c) for c in self.cuts)
         if len(cuts) != NUM_GRADES - 1 or not np.all(np.diff(cuts) > 0):
-            raise SettingError(f"task {self.name}, cuts", f"{cuts}", "four increasing numbers", "Default: 0.5 1.5 2.5 3.5.")
+            raise SettingError(
+                f"task {self.name}, cuts", f"{cuts}", "four increasing numbers", "Default: 0.5 1.5 2.5 3.5."
+            )
         object.__setattr__(self, "cuts", cuts)
 
     def to_dict(self) -> dict:
@@ -212,10 +214,14 @@ def task_from_dict(settings: dict) -> Task:
     known = [f.name for f in fields(TASKS[name])]
     for key in settings:
         if key not in known:
-            raise SettingError(f"task {name}", f'unknown setting "{key}"', "a setting of that task", did_you_mean(key, known))
+            raise SettingError(
+                f"task {name}", f'unknown setting "{key}"', "a setting of that task", did_you_mean(key, known)
+            )
     return TASKS[name](**settings)
 
 
 def _choice(task: str, setting: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingError(f"task {task}, {setting}", f'"{value}"', f"one of {', '.join(choices)}", did_you_mean(value, choices))
+        raise SettingError(
+            f"task {task}, {setting}", f'"{value}"', f"one of {', '.join(choices)}", did_you_mean(value, choices)
+        )

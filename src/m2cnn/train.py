@@ -1,9 +1,9 @@
 """Training a system: a run folder, its stages one after the other, and a bundle at the end.
 
-    RUN/run.json recipe.json environment.json manifest.csv    what was asked, where, on which photographs
-    RUN/metrics.csv tensorboard/                              one row per pass
-    RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
-    RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
+RUN/run.json recipe.json environment.json manifest.csv    what was asked, where, on which photographs
+RUN/metrics.csv tensorboard/                              one row per pass
+RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
+RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
 """
 
 from __future__ import annotations
@@ -22,21 +22,32 @@ import torch
 from torch import nn
 
 import m2cnn
-from m2cnn.bundle import Bundle
+from m2cnn.bar import Bar
+from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Prepared, prepare
 from m2cnn.data.dataset import Pictures, every_batch, loader
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_atomically, write_manifest
 from m2cnn.data.splits import assign_splits
-from m2cnn.cuts import fit_cuts
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
-from m2cnn.fit import Fit, Progress, StageData, best_weights, faster_precision, fit_stage, load_checkpoint, load_weights
+from m2cnn.fit import (
+    Fit,
+    Interrupted,
+    Progress,
+    StageData,
+    best_weights,
+    faster_precision,
+    fit_stage,
+    load_checkpoint,
+    load_weights,
+)
 from m2cnn.recipe import Recipe, recipe_from_dict
-from m2cnn.bar import Bar
 from m2cnn.systems import Member, System, get
 
-RUN, RECIPE, ENVIRONMENT, MANIFEST, METRICS = "run.json", "recipe.json", "environment.json", "manifest.csv", "metrics.csv"
+RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
+MANIFEST, METRICS = "manifest.csv", "metrics.csv"
 
 
 @dataclass(frozen=True)
@@ -59,17 +70,24 @@ class Run:
 
 
 def train(
-    recipe: Recipe, manifest: Manifest, folder: str | Path, *, system: System | None = None, cache: str | Path | None = None
+    recipe: Recipe,
+    manifest: Manifest,
+    folder: str | Path,
+    *,
+    system: System | None = None,
+    cache: str | Path | None = None,
 ) -> Bundle:
     """Train a system from the start into a new folder, and return its bundle.
 
-    system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in the run).
-    Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use; KeyboardInterrupt after
-    Ctrl-C, with the run saved.
+    system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in
+    the run). Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
+    KeyboardInterrupt after Ctrl-C, with the run saved.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise SettingError(folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume.")
+        raise SettingError(
+            folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
+        )
     system = (system or get(recipe.system)).customised(recipe)
     manifest = _ready(manifest, recipe)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,21 +96,31 @@ def train(
     _write_json(folder / ENVIRONMENT, environment())
     write_manifest(manifest, folder / MANIFEST)
     # Last: a folder without run.json is no run yet.
-    run = {"m2cnn": m2cnn.__version__, "system": system.name, "images_root": str(manifest.root.resolve()), "precision": precision}
+    run = {
+        "m2cnn": m2cnn.__version__,
+        "system": system.name,
+        "images_root": str(manifest.root.resolve()),
+        "precision": precision,
+    }
     _write_json(folder / RUN, run)
     return _go(Run(folder, system, recipe, manifest, precision), cache)
 
 
 def resume(folder: str | Path, *, system: System | None = None, cache: str | Path | None = None) -> Bundle:
-    """Continue an interrupted run; it ends bit-equal to one that was never interrupted (CPU). A finished run is a no-op.
+    """Continue an interrupted run; it ends bit-equal to one that was never interrupted (CPU). A finished run is a
+    no-op.
 
     Raises SettingError for a folder that is no run.
     """
     folder = Path(folder)
     if not (folder / RUN).is_file():
-        raise SettingError(folder, "no run to resume (run.json is missing)", "the folder of a run", "Start one without --resume.")
+        raise SettingError(
+            folder, "no run to resume (run.json is missing)", "the folder of a run", "Start one without --resume."
+        )
     run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
+    if (folder / DONE).is_file():
+        return load_bundle(folder)
     manifest = read_manifest(folder / MANIFEST, run["images_root"])
     system = (system or get(run["system"])).customised(recipe)
     return _go(Run(folder, system, recipe, manifest, run["precision"]), cache)
@@ -122,19 +150,26 @@ def _ready(manifest: Manifest, recipe: Recipe) -> Manifest:
         grades = {row.grade for row in manifest.select(name) if row.grade is not None}
         if len(grades) < least:
             raise DataError(
-                "manifest", f"{len(grades)} different grades in split {name}", f"at least {least}", "Add patients, or change [split]."
+                "manifest",
+                f"{len(grades)} different grades in split {name}",
+                f"at least {least}",
+                "Add patients, or change [split].",
             )
     return manifest
 
 
 def _fastest(system: System, recipe: Recipe) -> str:
     member, stage = system.members[0], recipe.stages[-1]
-    return faster_precision(replace(member.network, weights="").build(member.task.outputs, stage.cells), member.task, stage.size)
+    return faster_precision(
+        replace(member.network, weights="").build(member.task.outputs, stage.cells), member.task, stage.size
+    )
 
 
 def _go(run: Run, cache: str | Path | None) -> Bundle:
     sizes = sorted({stage.size for stage in run.recipe.stages})
-    seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if row.grade is not None), run.manifest.root)
+    seen = Manifest(
+        tuple(row for row in run.manifest.select("train", "val") if row.grade is not None), run.manifest.root
+    )
     prepared = prepare(seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers))
     network = _train_stages(run, prepared)
     member = _with_fitted_cuts(run, prepared, network)
@@ -152,6 +187,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
             evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
+    _write_json(run.folder / DONE, {"bundle": bundle.hash})
     return bundle
 
 
@@ -186,15 +222,21 @@ def _train_stages(run: Run, prepared: Prepared) -> nn.Module:
                 states = None
             fit.on_step = bar.step
             fit.on_pass = lambda row, history=progress.history: (bar.finish(row), _write_history(run.folder, history))
-            fit_stage(fit, run.precision, run.folder / "tensorboard")
+            try:
+                fit_stage(fit, run.precision, run.folder / "tensorboard")
+            except Interrupted:
+                raise KeyboardInterrupt from None
     load_weights(network, best_weights(run.checkpoints, len(run.recipe.stages) - 1))
     return network.eval()
 
 
-def network_of_stage(member: Member, recipe: Recipe, number: int, checkpoints: Path) -> tuple[nn.Module, nn.Module | None]:
+def network_of_stage(
+    member: Member, recipe: Recipe, number: int, checkpoints: Path
+) -> tuple[nn.Module, nn.Module | None]:
     """The network as stage `number` starts, and what is new in it.
 
-    Stage 0 starts from the settings' weights; a later one from the best weights of the stage before, grown by fresh cells.
+    Stage 0 starts from the settings' weights; a later one from the best weights of the stage before, grown by fresh
+    cells.
     """
     before = recipe.stages[max(0, number - 1)].cells
     settings = member.network if number == 0 else replace(member.network, weights="")
@@ -230,7 +272,9 @@ def _with_fitted_cuts(run: Run, prepared: Prepared, network: nn.Module) -> Membe
     if not run.recipe.fit_cuts:
         return run.member
     if not task.uses_cuts:
-        raise SettingError("recipe, fit_cuts", f"task {task.name} decodes by argmax", "a decode with cuts", "Set fit_cuts = false.")
+        raise SettingError(
+            "recipe, fit_cuts", f"task {task.name} decodes by argmax", "a decode with cuts", "Set fit_cuts = false."
+        )
     final = run.recipe.stages[-1]
     pictures = Pictures(prepared, _rows(run, "val", prepared), final.size)
     batches = loader(pictures, every_batch(len(pictures), final.batch))
@@ -247,6 +291,13 @@ def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     write_atomically(folder / METRICS, text.getvalue().encode())
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.csv: one per pass."""
+    whole = ("stage", "size", "cells", "epoch")
+    with open(folder / METRICS, newline="", encoding="utf-8") as file:
+        return [{k: int(v) if k in whole else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

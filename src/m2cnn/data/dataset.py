@@ -103,5 +103,9 @@ def every_batch(count: int, batch: int) -> PassBatches:
 def loader(pictures: Pictures, batches: PassBatches, workers: int = 0) -> DataLoader:
     """A DataLoader over given batches; pinned memory where a GPU waits."""
     return DataLoader(
-        pictures, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=False
+        pictures,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,
     )

@@ -8,7 +8,11 @@ from m2cnn.data.manifest import Manifest, Row
 from m2cnn.synthetic import render_dataset
 
 
-def render_manifest(folder: str | Path, patients: int, seed: int, size: int, *, lesions: bool = True, workers: int = 2) -> Manifest:
-    """Render both eyes of `patients` into `folder`; lesions=False: the same photographs without a lesion, same grades."""
+def render_manifest(
+    folder: str | Path, patients: int, seed: int, size: int, *, lesions: bool = True, workers: int = 2
+) -> Manifest:
+    """Render both eyes of `patients` into `folder`; lesions=False: the same ones without a lesion, same grades."""
     rows = render_dataset(folder, patients, seed, size, lesions=lesions, workers=workers)
-    return Manifest(tuple(Row(**{key: value for key, value in row.items() if value != ""}) for row in rows), Path(folder))
+    return Manifest(
+        tuple(Row(**{key: value for key, value in row.items() if value != ""}) for row in rows), Path(folder)
+    )

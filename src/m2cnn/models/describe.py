@@ -98,7 +98,8 @@ class Description:
     def to_text(self) -> str:
         """The layer table, the legend of its sources, the notes, and the poster's size table."""
         sources = list(dict.fromkeys(each.source for each in self.layers))
-        head = f"{self.settings['trunk']}, {self.size} px, {self.cells} cells, {self.outputs} outputs"
+        cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
+        head = f"{self.settings['trunk']}, {self.size} px, {cells}, {self.outputs} outputs"
         return "\n".join(
             [
                 f"{head}; smallest input {self.smallest_size} px",

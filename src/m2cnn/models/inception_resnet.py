@@ -204,10 +204,11 @@ def initialise(module: nn.Module, last_linear: float = 1.0) -> None:
 class InceptionResNetV2(nn.Module):
     """The trunk: normalised picture (B, 3, S, S) -> map (B, `channels`, n, n) -> `head`: vector (B, `head_channels`).
 
-    `mean` and `std`, of pixel values in 0..1, are those of the ImageNet weights.
+    `mean` and `std`, of pixel values in 0..1, are those of the ImageNet weights. `multiple` divides every input size.
     """
 
     mean = std = (0.5, 0.5, 0.5)
+    multiple = 1
     classifier = ("classif",)
 
     def __init__(self, width: float = 1.0, repeats: tuple[int, int, int] = (10, 20, 9), ladder: str = "full"):

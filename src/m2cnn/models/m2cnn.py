@@ -13,6 +13,7 @@ are the same numbers as Linear(5) and Linear(1) side by side. What the outputs m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from m2cnn.models.settings import NetworkSettings
 
 LEAST_MAP = 2
 LARGEST_SIZE = 8192
+USUAL_STRIDE = 32
 
 
 def inception_cell(channels: int, residual_blocks: int = 2) -> nn.Sequential:
@@ -104,6 +106,32 @@ def size_after_cell(size: int) -> int:
     return max(0, (size - 3) // 2 + 1)
 
 
+def first_size(enough: Callable[[int], bool], guess: int) -> int:
+    """The smallest size that is `enough`, which all larger ones are too; a good `guess` costs two calls.
+
+    >>> first_size(lambda size: size >= 107, guess=33)
+    107
+
+    Raises SettingError when no size up to 8192 is enough.
+    """
+    low, high, step = 0, guess, 1  # low is too small, high is enough
+    if enough(guess):
+        while guess > step and enough(guess - step):
+            high, step = guess - step, 2 * step
+        low = max(0, guess - step)
+    else:
+        while not enough(guess + step):
+            low, step = guess + step, 2 * step
+            if low > LARGEST_SIZE:
+                few = f"no input up to {LARGEST_SIZE} px gives a map that is large enough"
+                raise SettingError("network.trunk", few, "a trunk whose map grows with its input")
+        low, high = max(low, guess), guess + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
 class Normalise(nn.Module):
     """uint8 or floats in 0..255 -> (x / 255 - mean) / std; a part of the network, so it travels with the weights."""
 
@@ -124,7 +152,8 @@ class M2CNN(nn.Module):
     settings: plain values; `build_network(net.settings, outputs, cells=len(net.cells))` makes the same network again,
         with random weights.
 
-    Raises SizeError when the picture is too small for the stage: the map after the cells must be at least 2 x 2.
+    Raises SizeError when the picture is too small for the stage: the map after the cells must be at least 2 x 2; and
+    when a trunk such as timm's hrnet takes multiples of 32 px only and the picture has another size.
     """
 
     def __init__(self, trunk: nn.Module, settings: NetworkSettings, outputs: int, cells: int = 0):
@@ -168,11 +197,8 @@ class M2CNN(nn.Module):
         least = LEAST_MAP
         for _ in range(self.stage if stage is None else stage):
             least = 2 * least + 1  # the inverse of size_after_cell
-        low, high = 0, LARGEST_SIZE  # low is too small, high is enough
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.trunk.map_size(middle) >= least else (middle, high)
-        return high
+        guess = 33 if least == LEAST_MAP else self.smallest_size(0) + USUAL_STRIDE * (least - LEAST_MAP)
+        return first_size(lambda size: self.trunk.map_size(size) >= least, guess)
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The maps before the switch and after the cells: (B, C, n, n) and (B, C, m, m); the same one at stage 0."""
@@ -201,3 +227,6 @@ class M2CNN(nn.Module):
                 f"at least {self._smallest} x {self._smallest} px",
                 "Enlarge the photographs, run fewer cells, or choose a smaller ladder.",
             )
+        multiple = self.trunk.multiple
+        if height % multiple or width % multiple:
+            raise SizeError("input", f"got {height} x {width} px", f"multiples of {multiple} px with this trunk")

@@ -20,6 +20,14 @@ CELL_KINDS = ("inception", "plain", "residual")
 # Input sizes (px) of the stages with 0, 1 and 2 cells. Every ladder has the same maps 5 / 12 / 21 before the switch.
 LADDERS = {"full": (224, 448, 720), "half": (112, 224, 360), "quarter": (56, 112, 184)}
 
+# What ImageNet weights of mobilenet_edgetpu_100 need that were converted from the MLPerf graph (mlcommons/mobile_open).
+EDGETPU_OPTIONS = {
+    "pad_type": "same",
+    "linear_first_block": True,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+}
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -36,8 +44,9 @@ class NetworkSettings:
     weights: "" (random), "timm" (ImageNet weights that timm downloads), or a local .safetensors file with timm's names
         ("PATH" or "file:PATH").
     trunk_options: for a timm trunk, keyword arguments of `timm.create_model` such as {"pad_type": "same"}, and our own
-        "linear_first_block": True, which takes the activation out of the first block of an EfficientNet-like trunk
-        (mobilenet_edgetpu networks converted from the MLPerf graphs are linear there).
+        "mean" and "std", three numbers each: the normalisation of pixel values in 0..1 when it is not timm's own;
+        "linear_first_block": True takes the activation out of the first block of an EfficientNet-like trunk.
+        A mobilenet_edgetpu_100 converted from the MLPerf graph needs all four: see EDGETPU_OPTIONS.
 
     Raises SettingError for a value that means nothing.
     """

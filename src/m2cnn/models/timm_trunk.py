@@ -1,8 +1,8 @@
 """Any convolutional network of timm as the trunk of M2CNN; the only file that imports timm.
 
 The map before the switch is timm's `forward_features`, the vector its `forward_head(map, pre_logits=True)`: pooling,
-and where the network has one, what it does between pooling and its classifier (mobilenetv3's conv_head, convnext's norm,
-vgg's hidden layer). The classifier itself is not built. Source: reconstruction; the poster says only that multi-cell
+and what the network does between pooling and its classifier (mobilenetv3's conv_head, convnext's norm, vgg's hidden
+layer). The classifier itself is not built. Source: reconstruction; the poster says only that multi-cell
 fits other architectures.
 """
 
@@ -21,6 +21,8 @@ from m2cnn.models.settings import TIMM_PREFIX
 
 FIRST_BLOCK_OPTION = "linear_first_block"
 
+COMMON_STRIDE = 32
+
 # What M2CNN decides itself; each would change what the network takes or gives.
 OWN_OPTIONS = ("checkpoint_path", "features_only", "global_pool", "in_chans", "num_classes", "pretrained", "scriptable")
 
@@ -38,15 +40,17 @@ class TimmTrunk(nn.Module):
     def __init__(self, name: str, pretrained: bool = False, options: Mapping[str, Any] | None = None):
         super().__init__()
         options = dict(options or {})
-        linear_first_block = options.pop(FIRST_BLOCK_OPTION, False)
+        own = {key: options.pop(key) for key in (FIRST_BLOCK_OPTION, "mean", "std") if key in options}
         self.net = _create(name, pretrained, options)
-        if linear_first_block:
+        if own.get(FIRST_BLOCK_OPTION):
             _make_first_block_linear(self.net, name)
         config = self.net.pretrained_cfg
-        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self.mean, self.std = (_three(key, own.get(key) or config[key]) for key in ("mean", "std"))
         self.classifier = _names(config["classifier"])
         self._map_sizes: dict[int, int] = {}
         self.channels, self.head_channels = self._channels(name)
+        # A network that fuses maps of several scales (hrnet) takes only sizes that all its strides divide.
+        self.multiple = 1 if self._map_of(max(config["input_size"][1:]) + 1) else COMMON_STRIDE
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net.forward_features(x)
@@ -61,12 +65,16 @@ class TimmTrunk(nn.Module):
 
     def map_size(self, size: int) -> int:
         """Side of the map for a square input of `size` px, from shapes alone; 0 where the network cannot take it."""
+        size -= size % self.multiple
         if size not in self._map_sizes:
-            try:
-                self._map_sizes[size] = self._shapes(size)[0][-1]
-            except RuntimeError:  # what torch raises when a kernel does not fit into the map
-                self._map_sizes[size] = 0
+            self._map_sizes[size] = self._map_of(size)
         return self._map_sizes[size]
+
+    def _map_of(self, size: int) -> int:
+        try:
+            return self._shapes(size)[0][-1]
+        except RuntimeError:  # what torch raises when a kernel or the maps of two scales do not fit
+            return 0
 
     def _shapes(self, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of the map and of the vector of one picture of `size` px, from a run on shapes alone."""
@@ -130,6 +138,10 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
     except TypeError as cause:
         refused = f"{name} refuses {options} ({cause})"
         raise SettingError("network.trunk_options", refused, "options that it knows") from cause
+    except RuntimeError as cause:  # an unknown tag of weights, or weights that timm does not have
+        raise SettingError(
+            "network.trunk", f"timm refuses {name} ({cause})", "a network and weights that it has"
+        ) from cause
     except OSError as cause:  # the errors of the download are all of this kind
         raise SettingError(
             "network.weights",
@@ -145,6 +157,15 @@ def _make_first_block_linear(net: nn.Module, name: str) -> None:
     except (AttributeError, IndexError, TypeError) as cause:
         place = f"network.trunk_options.{FIRST_BLOCK_OPTION}"
         raise SettingError(place, f"{name} has no such block", "an EfficientNet-like network of timm") from cause
+
+
+def _three(key: str, values: object) -> tuple[float, float, float]:
+    numbers = isinstance(values, (list, tuple)) and all(isinstance(each, (int, float)) for each in values)
+    if not numbers or len(values) != 3 or (key == "std" and min(values) <= 0):
+        raise SettingError(
+            f"network.trunk_options.{key}", f"got {values!r}", "three numbers, one per colour, for pixel values in 0..1"
+        )
+    return tuple(float(each) for each in values)
 
 
 def _names(classifier: str | tuple[str, ...] | None) -> tuple[str, ...]:

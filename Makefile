@@ -1,0 +1,30 @@
+# Two commands: `make demo` and `make test`. Each makes .venv first; a second run is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/train.done
+	$(BIN)/m2cnn demo --out demo
+
+test: .venv/test.done lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: .venv/test.done
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+
+clean:
+	rm -rf .venv demo
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/train.done: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[train]'
+	touch $@
+
+.venv/test.done: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[test]'
+	touch $@ .venv/train.done

@@ -1,0 +1,63 @@
+"""What several test files need: real photographs where there are any, a rendered set, a trained slim M2CNN."""
+
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+
+# Two test processes share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+cv2.setNumThreads(1)
+
+TINY = [
+    "network.width=1/16",
+    "network.repeats=[1,1,1]",
+    "network.residual_blocks=1",
+    "network.ladder=quarter",
+    "precision=32",
+]
+TINY += ["optimiser.name=adamw", "stages.*.lr=0.003", "stages.*.batch=8", "stages.*.accumulate=1", "stages.*.epochs=2"]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs; skips where M2CNN_DATA does not name it."""
+    folder = os.environ.get("M2CNN_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("M2CNN_DATA does not name a folder of real photographs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """48 rendered photographs of 24 patients, 224 px, with their manifest written and split."""
+    from m2cnn.data import assign_splits, write_manifest
+    from m2cnn.data.rendered import render_manifest
+
+    folder = tmp_path_factory.mktemp("rendered")
+    manifest = render_manifest(folder, 24, 5, 224, workers=1)
+    manifest = assign_splits(manifest, {"train": 0.6, "val": 0.2, "test": 0.2}, lockbox=0.1)
+    write_manifest(manifest, folder / "manifest.csv")
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """M2CNN, 56 px without and 112 px with one cell, as small as it gets."""
+    from dataclasses import replace
+
+    from m2cnn.recipe import load_recipe
+
+    recipe = load_recipe("m2cnn", TINY)
+    return replace(recipe, stages=recipe.stages[:2])
+
+
+@pytest.fixture(scope="session")
+def tiny_run(rendered, tiny_recipe, tmp_path_factory):
+    """The folder of a finished run."""
+    from m2cnn.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_recipe, rendered, folder)
+    return folder

@@ -1,0 +1,168 @@
+"""The command line: every verb, its exit codes, and one sentence instead of a traceback."""
+
+import csv
+import json
+
+import pytest
+
+from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
+from m2cnn.data import read_manifest
+from m2cnn.grades import DISCLAIMER
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_grade_prints_and_writes_a_row_per_photograph(capsys, tiny_run, rendered, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("text")
+    good = rendered.path(rendered.rows[0])
+    code, out, _ = run(capsys, "grade", good, bad, "--model", tiny_run, "--csv", tmp_path / "out.csv")
+    assert code == UNGRADED
+    assert "grade " in out.splitlines()[0] and "not gradable" in out.splitlines()[1]
+    assert DISCLAIMER in out
+    rows = list(csv.DictReader(open(tmp_path / "out.csv", newline="")))  # noqa: SIM115
+    assert [row["gradable"] for row in rows] == ["True", "False"]
+    assert rows[1]["grade"] == "" and rows[1]["reason"]
+    assert sum(float(rows[0][f"p{n}"]) for n in range(5)) == pytest.approx(1)
+
+
+def test_grade_as_json(capsys, tiny_run, rendered):
+    code, out, _ = run(capsys, "grade", rendered.path(rendered.rows[0]), "--model", tiny_run, "--json")
+    said = json.loads(out)
+    assert code == OK
+    assert said["grade"] in range(5) and said["disclaimer"] == DISCLAIMER
+
+
+def test_grade_without_a_model_says_how_to_get_one(capsys):
+    code, _, err = run(capsys, "grade", "x.jpg")
+    assert code == REFUSED
+    assert "--model BUNDLE" in err and "Traceback" not in err
+
+
+def test_train_evaluate_compare(capsys, rendered, tmp_path):
+    manifest = rendered.root / "manifest.csv"
+    slim = ["--width", "1/16", "--ladder", "quarter", "network.repeats=[1,1,1]", "network.residual_blocks=1"]
+    words = [*slim, "stages.0.rung=0", "stages.0.epochs=1", "stages.0.accumulate=1", "precision=32", "--seed", "3"]
+    code, out, err = run(
+        capsys, "train", "basenet-ce", "--data", manifest, "--out", tmp_path / "a", "--cache", tmp_path / "c", *words
+    )
+    assert code == OK
+    assert "QWK" in out and DISCLAIMER in out
+    assert "pass 1/1" in err
+    assert json.loads((tmp_path / "a" / "recipe.json").read_text())["seed"] == 3
+    code, out, _ = run(
+        capsys,
+        "evaluate",
+        tmp_path / "a",
+        "--data",
+        manifest,
+        "--out",
+        tmp_path / "e",
+        "--split",
+        "all",
+        "--replicates",
+        50,
+    )
+    assert code == OK and (tmp_path / "e" / "predictions.csv").exists()
+    code, out, _ = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
+    assert code == OK and "QWK" in out and (tmp_path / "t.csv").exists()
+    code, out, _ = run(capsys, "train", "--resume", "--out", tmp_path / "a")
+    assert code == OK
+
+
+def test_train_refuses_half_an_order(capsys, tmp_path, tiny_run):
+    assert run(capsys, "train", "m2cnn", "--out", tmp_path / "r")[0] == REFUSED
+    code, _, err = run(capsys, "train", "m2cnn", "--resume", "--out", tiny_run)
+    assert code == REFUSED and "A run keeps its own" in err
+
+
+def test_ctrl_c_is_no_traceback(capsys, monkeypatch):
+    monkeypatch.setattr("m2cnn.recipe.recipe_names", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run(capsys, "systems", "recipes")[0] == INTERRUPTED
+
+
+@pytest.mark.parametrize("words", [["grade", "x.jpg", "--modle", "y"], ["compare", "x", "a=3"], ["fly"]])
+def test_mistyped_words_are_refused(capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "m2cnn" in capsys.readouterr().err
+
+
+def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
+    import shutil
+
+    manifest = shutil.copy(tiny_run / "manifest.csv", tmp_path / "manifest.csv")
+    words = [
+        "evaluate",
+        tiny_run,
+        "--data",
+        manifest,
+        "--images",
+        rendered.root,
+        "--out",
+        tmp_path / "e",
+        "--split",
+        "lockbox",
+    ]
+    code, _, err = run(capsys, *words)
+    assert code == REFUSED and "lockbox" in err
+    assert not (tmp_path / "e").exists()
+    assert run(capsys, "data", "open-lockbox", manifest, "--by", "A. Tester", "--reason", "final number")[0] == OK
+    assert run(capsys, *words)[0] == OK
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["context"]["lockbox"][0]["by"] == "A. Tester"
+
+
+def test_systems(capsys):
+    code, out, _ = run(capsys, "systems", "list")
+    assert code == OK and "M2CNN" in out
+    assert "demo" in run(capsys, "systems", "recipes")[1].split()
+    code, out, _ = run(capsys, "systems", "show", "m2cnn", "--size", 720)
+    assert code == OK and "mislabelled 299" in out
+    code, out, _ = run(
+        capsys, "systems", "show", "m2cnn", "--size", 112, "--width", "1/8", "--ladder", "quarter", "--json"
+    )
+    assert json.loads(out)["cells"] == 1
+    assert "Did you mean" in run(capsys, "systems", "show", "m2cn")[2]
+
+
+def test_data_verbs(capsys, tmp_path):
+    code, out, _ = run(capsys, "data", "render", tmp_path / "r", "--patients", 12, "--size", 96, "--workers", 1)
+    assert code == OK and "24 photographs of 12 patients" in out
+    manifest = tmp_path / "r" / "manifest.csv"
+    code, out, _ = run(capsys, "data", "split", manifest, "--train", 0.5, "--val", 0.25, "--test", 0.25)
+    assert code == OK and "lockbox:" in out
+    assert {row.split for row in read_manifest(manifest)} >= {"train", "val", "test"}
+    assert run(capsys, "data", "check", manifest)[0] == OK
+    first = read_manifest(manifest).rows[0].image
+    (tmp_path / "r" / first).write_bytes(b"changed")
+    code, out, _ = run(capsys, "data", "check", manifest)
+    assert code == UNGRADED and first in out
+
+
+def test_data_import(capsys, tmp_path, rendered):
+    table = tmp_path / "labels.csv"
+    rows = "\n".join(f"{row.image},{row.patient},{row.grade}" for row in rendered)
+    table.write_text(f"file,who,level\n{rows}\n")
+    code, out, err = run(
+        capsys,
+        "data",
+        "import",
+        "table",
+        rendered.root,
+        f"csv={table}",
+        "image=file",
+        "patient=who",
+        "grade=level",
+        "--out",
+        tmp_path / "m.csv",
+    )
+    assert code == OK, err
+    assert "--images" in out
+    assert [r.grade for r in read_manifest(tmp_path / "m.csv")] == [
+        r.grade for r in sorted(rendered, key=lambda r: r.image)
+    ]

@@ -1,0 +1,128 @@
+"""The grader: the same grade by every way, and never a grade for what is no fundus photograph."""
+
+import cv2
+import numpy as np
+import pytest
+
+from m2cnn.bundle import load_bundle
+from m2cnn.errors import DataError
+from m2cnn.grader import Grader, find_photographs
+from m2cnn.grades import DISCLAIMER
+from m2cnn.predictions import read_predictions
+
+
+@pytest.fixture(scope="module")
+def grader(tiny_run):
+    return Grader.load(tiny_run)
+
+
+def jpeg(picture):
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def no_fundus():
+    skimage = pytest.importorskip("skimage.data")
+    rng = np.random.default_rng(0)
+    page = np.full((600, 450, 3), 255, np.uint8)
+    for line in range(20):
+        cv2.putText(
+            page, "Dear colleague, thank you for", (30, 50 + 25 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1
+        )
+    return {
+        "cat": skimage.chelsea()[..., ::-1],
+        "document": page,
+        "black": np.zeros((500, 500, 3), np.uint8),
+        "white": np.full((500, 500, 3), 255, np.uint8),
+        "noise": rng.integers(0, 256, (500, 500, 3), dtype=np.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", ["cat", "document", "black", "white", "noise"])
+def test_a_picture_that_is_no_fundus_gets_no_grade(grader, name):
+    grading = grader.grade(jpeg(no_fundus()[name]))
+    assert not grading.gradable
+    assert (grading.grade, grading.probabilities, grading.severity, grading.referable) == (None,) * 4
+    assert grading.reason
+
+
+def test_a_photograph_gets_everything(grader, rendered):
+    path = rendered.path(rendered.rows[0])
+    grading = grader.grade(path)
+    assert grading.gradable and grading.reason == ""
+    assert grading.image == str(path)
+    assert sum(grading.probabilities) == pytest.approx(1)
+    assert grading.referable == (grading.grade >= 2)
+    assert 0 <= grading.severity <= 4
+    assert grading.model == grader.bundle.hash
+    assert grading.as_dict()["disclaimer"] == DISCLAIMER
+    assert grading.as_dict()["grade_name"]
+
+
+def test_path_bytes_batch_and_evaluation_say_the_same(grader, rendered, tiny_run):
+    rows = rendered.select("test").rows
+    alone = [grader.grade(rendered.path(row).read_bytes()) for row in rows]
+    together = list(grader.grade_all([rendered.path(row) for row in rows], batch=3))
+    table = read_predictions(tiny_run / "test" / "predictions.csv")
+    severity = dict(zip(table.image, table.severity, strict=True))
+    for row, one, other in zip(rows, alone, together, strict=True):
+        assert one.severity == pytest.approx(other.severity, abs=1e-5)
+        assert one.severity == pytest.approx(severity[row.image], abs=1e-5)
+
+
+def test_both_backends_grade_alike(tiny_run, grader, rendered):
+    torch = Grader.load(tiny_run, "torch")
+    for row in rendered.rows[:4]:
+        one, other = grader.grade(rendered.path(row)), torch.grade(rendered.path(row))
+        assert one.grade == other.grade
+        assert one.severity == pytest.approx(other.severity, abs=1e-4)
+
+
+def test_bad_files_are_rows_in_their_place(grader, rendered, tmp_path):
+    good = rendered.path(rendered.rows[0])
+    (tmp_path / "cut.jpeg").write_bytes(good.read_bytes()[:3000])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("no photograph")
+    sources = [
+        tmp_path / "cut.jpeg",
+        good,
+        tmp_path / "empty.png",
+        tmp_path / "text.jpg",
+        tmp_path / "missing.jpg",
+        good,
+    ]
+    gradings = list(grader.grade_all(sources))
+    assert [g.gradable for g in gradings] == [False, True, False, False, False, True]
+    assert [g.image for g in gradings] == [str(s) for s in sources]
+    assert all(g.reason for g in gradings if not g.gradable)
+
+
+def test_numbers_that_are_not_finite_give_no_grade(tiny_run, rendered):
+    bundle = load_bundle(tiny_run)
+    broken = Grader(bundle, lambda pictures: np.full((len(pictures), 6), np.nan, np.float32))
+    grading = broken.grade(rendered.path(rendered.rows[0]))
+    assert not grading.gradable
+    assert "no finite number" in grading.reason
+
+
+def test_memory_stays_flat(grader, rendered):
+    taken = []
+
+    def sources():
+        for number in range(200):
+            taken.append(number)
+            yield rendered.path(rendered.rows[0])
+
+    graded = grader.grade_all(sources(), batch=4)
+    next(graded)
+    assert len(taken) < 20
+
+
+def test_folders_are_searched_and_files_are_kept(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.JPG", "deep/a.tiff", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_photographs([tmp_path]) == [tmp_path / "b.JPG", tmp_path / "deep" / "a.tiff"]
+    assert find_photographs([tmp_path / "notes.txt", tmp_path / "none"]) == [tmp_path / "notes.txt", tmp_path / "none"]
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DataError, match="no photograph in this folder"):
+        find_photographs([tmp_path / "bare"])

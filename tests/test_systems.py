@@ -1,0 +1,113 @@
+"""The law suite: every system runs, learns, saves, exports, and treats a batch as its photographs one by one."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from m2cnn.errors import SettingError
+from m2cnn.export import export_onnx
+from m2cnn.fit import save_weights
+from m2cnn.recipe import load_recipe
+from m2cnn.systems import SYSTEMS, describe_system
+
+SLIM = {"width": 1 / 16, "repeats": (1, 1, 1), "residual_blocks": 1, "ladder": "quarter"}
+TRUNKS = ("resnet18", "mobilenetv3_small_050", "convnext_atto")
+LAWFUL = [(name, {}) for name in SYSTEMS] + [("m2cnn", {"cell": cell}) for cell in ("plain", "residual")]
+LAWFUL += [("m2cnn", {"trunk": f"timm:{trunk}"}) for trunk in TRUNKS]
+
+
+def size_and_cells(system, settings):
+    if settings.get("trunk"):
+        return 160, 1
+    rung = 1 if max(system.cells) else 0
+    return (56, 112)[rung], system.cells[rung]
+
+
+@pytest.fixture(params=LAWFUL, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]), scope="module")
+def member(request):
+    """(network, task, size, rebuild) of a slim twin of each system."""
+    name, settings = request.param
+    system = SYSTEMS[name]
+    member = system.members[0]
+    slim = replace(member.network, **settings) if settings.get("trunk") else replace(member.network, **SLIM, **settings)
+    size, cells = size_and_cells(system, settings)
+    torch.manual_seed(0)
+
+    def build():
+        return slim.build(member.task.outputs, cells)
+
+    return build(), member.task, size, build
+
+
+def pictures(size, count=2):
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_forward_is_finite_and_shaped(member):
+    network, task, size, _ = member
+    outputs = network.eval()(pictures(size))
+    assert outputs.shape == (2, task.outputs)
+    assert outputs.isfinite().all()
+    decoded = task.read(outputs.detach().numpy())
+    assert set(decoded.grade) <= set(range(5))
+
+
+def test_every_parameter_gets_a_gradient(member):
+    network, task, size, _ = member
+    network.train().zero_grad()
+    task.loss(network(pictures(size, 4)), torch.tensor([0, 1, 2, 4])).backward()
+    # A residual cell starts as its pool alone: what feeds its zero convolution has no gradient yet.
+    silent = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    zeros = {n for n, p in network.named_parameters() if "conv2d.weight" in n and not p.abs().sum() > 0}
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+    assert {n for n in silent if not zeros or not n.startswith("cells.0.branch")} == set()
+
+
+def test_saved_weights_give_equal_outputs(member, tmp_path):
+    network, _, size, build = member
+    save_weights(network.eval(), tmp_path / "w.safetensors")
+    other = build()
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert torch.equal(other.eval()(pictures(size)), network(pictures(size)))
+
+
+def test_a_batch_is_its_photographs_one_by_one(member):
+    network, _, size, _ = member
+    batch = pictures(size)
+    alone = torch.cat([network.eval()(one[None]) for one in batch])
+    assert torch.allclose(network(batch), alone, atol=1e-5)
+
+
+def test_onnx_says_the_same(member, tmp_path):
+    network, _, size, _ = member
+    export_onnx(network, size, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        ours = network.eval()(pictures(size, count)).detach().numpy()
+        assert np.abs(session.run(None, {"pictures": pictures(size, count).numpy()})[0] - ours).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_has_a_source_and_a_paper_number(name):
+    assert SYSTEMS[name].source
+    assert 0.8 < min(SYSTEMS[name].paper) <= max(SYSTEMS[name].paper) < 0.87
+
+
+def test_show_runs_the_cells_of_the_rung():
+    for size, cells in ((224, 0), (447, 0), (448, 1), (719, 1), (720, 2), (1000, 2)):
+        assert describe_system("m2cnn", size).cells == cells
+    assert describe_system("basenet-mt", 720).cells == 0
+    assert describe_system("m2cnn", 112, settings={"ladder": "quarter"}).cells == 1
+    assert describe_system("m2cnn", 720, cells=1).cells == 1
+
+
+def test_a_recipe_changes_only_its_member():
+    changed = SYSTEMS["basenet"].customised(load_recipe("basenet-ce", ["network.width=1/8"]))
+    assert changed.members[0].task.name == "classification"
+    assert SYSTEMS["basenet"].members[0].task.name == "regression"
+    with pytest.raises(SettingError, match="unknown setting"):
+        SYSTEMS["m2cnn"].customised(load_recipe("m2cnn", ["network.depth=3"]))
