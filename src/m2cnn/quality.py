@@ -26,28 +26,28 @@ MIN_DIAMETER = 96  # px; vessels and the disc are still seen at this size, lesio
 LIMITS = {
     "surround": (0.0, 100.0, "no dark surround"),
     "litter": (0.0, 0.5, "no plain dark surround"),
-    "light": (30.0, 256.0, "too dark"),
+    "light": (25.0, 256.0, "too dark"),
     "glare": (0.0, 0.4, "too bright: glare"),
     "colour": (0.02, 9.0, "no colour: a retina is red and orange"),
     "green_red": (-6.0, 60.0, "colour is not that of a retina"),
-    "blue_yellow": (-12.0, 80.0, "colour is not that of a retina"),
+    "blue_yellow": (-20.0, 80.0, "colour is not that of a retina"),
     "detail": (0.004, 9.0, "no detail: blurred, or no retina"),
 }
 
 # The score is CONSTANT plus the weighted sum; a retina scores above 0.
 WEIGHTS = {
-    "band_8_red": 0.0,
-    "band_32_red": 0.0,
-    "slope": 0.0,
-    "kurtosis": 0.0,
-    "skewness": 0.0,
-    "spread_green": 0.0,
-    "spread_blue": 0.0,
-    "shade_blue": 0.0,
-    "green_with_blue": 0.0,
-    "green_red": 0.0,
+    "band_8_red": -0.488,
+    "band_32_red": 0.527,
+    "slope": 0.781,
+    "kurtosis": 1.194,
+    "skewness": -0.225,
+    "spread_green": -0.069,
+    "spread_blue": -0.709,
+    "shade_blue": 0.426,
+    "green_with_blue": -0.05,
+    "green_red": -0.005,
 }
-CONSTANT = 1.0
+CONSTANT = -1.25
 STRUCTURE = "its structure is not that of a retina"
 
 
