@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from m2cnn.errors import SettingError, SizeError
 from m2cnn.models import build_network
 from m2cnn.models.describe import describe, size_table, size_table_text
 
+METHOD_PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "method.md"
 SLIM = {"width": 1 / 16, "repeats": [1, 1, 1], "ladder": "quarter"}
 
 
@@ -133,6 +135,29 @@ def test_the_size_table_stands_beside_the_posters():
         224: (5, 5), 256: (6, 6), 448: (12, 5), 720: (21, 4),
     }  # fmt: skip
     assert "256 px give 6 x 6, not 8 x 8" in size_table_text()
+
+
+def test_the_method_page_says_the_same():
+    page = METHOD_PAGE.read_text(encoding="utf-8")
+    stages = [describe({}, 6, size, cells) for size, cells in ((224, 0), (448, 1), (720, 2))]
+    for name in (
+        "conv2d_1a",
+        "conv2d_4a",
+        "mixed_5b",
+        "repeat",
+        "mixed_6a",
+        "repeat_1",
+        "mixed_7a",
+        "block8",
+        "conv2d_7b",
+    ):
+        rows = [{row.name: row for row in each.layers}[f"trunk.{name}"] for each in stages]
+        maps = " / ".join(str(row.map) for row in rows)
+        (line,) = [each for each in page.splitlines() if each.startswith(f"| {name} |")]
+        assert f"| {rows[0].channels} | {maps} | {rows[0].parameters:,} |" in line
+    for row in size_table():
+        after = f"{row.poster_before} | {row.before} | {row.poster_after} | {row.after} |"
+        assert f"| {row.input} | {row.cells} | {after}" in page.replace("*", "")
 
 
 def test_what_cannot_be_described_is_refused(tmp_path):

@@ -37,6 +37,7 @@ def test_parameters_of_the_full_cells():
     with torch.device("meta"):
         assert [count(each) for each in inception_cell(2080, 5)] == [6_908_032] + [2_035_424] * 5
         assert count(plain_cell(2080)) == 38_941_760
+        assert count(ResidualCell(2080)) == 2_219_296
 
 
 @pytest.mark.parametrize("kind", CELLS)
