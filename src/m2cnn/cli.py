@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"m2cnn: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("m2cnn: interrupted", file=sys.stderr)
+        print("m2cnn: interrupted; `m2cnn train --resume --out RUN` continues a training", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""Photograph -> Grading: read, preprocess, network, decode. The same hops for shell, Python and ONNX; no torch needed."""
+"""Photograph -> Grading: read, preprocess, network, decode; the same for shell, Python and ONNX, and without torch."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def draw_anatomy(style: Style, rng: np.random.Generator) -> Anatomy:
     disc = np.array(style.disc) * rng.uniform(0.97, 1.03)
     cup = float(np.clip(style.cup + rng.normal(0, 0.03), 0.2, 0.7))
     cup_at = np.array([rng.uniform(0.0, 0.08), rng.uniform(-0.04, 0.04)])
-    flush = float(np.clip(rng.normal(0.08, 0.12), -0.15, 0.3))
+    flush = float(np.clip(rng.normal(0.08, 0.09), -0.1, 0.25))
     tree = grow_tree(fovea, style.opening + rng.normal(0, 0.06), style.tortuosity, style.vessel_width, rng)
     return Anatomy(style, fovea, disc, cup, cup_at, flush, tree)
 

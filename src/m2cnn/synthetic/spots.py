@@ -39,7 +39,7 @@ class Cover:
 COVERS = {
     "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
     "microaneurysm": Cover(density=1.9, softness=0.002),
-    "haemorrhage": Cover(density=1.6, softness=0.032),
+    "haemorrhage": Cover(density=1.75, softness=0.028),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),
     "neovascularisation": Cover(density=1.05, softness=0.008),
@@ -120,9 +120,9 @@ def _lesions(kind: str, outlines: np.ndarray, low: float, high: float, rng: np.r
 
 
 def microaneurysms(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """Red dots of 26 to 40 um: about 2 px of a 720 px photograph, a third of one of 224 px."""
+    """Red dots of 24 to 36 um: about 2 px of a 720 px photograph, a third of one of 224 px."""
     spots = scatter(count, anatomy, view, rng, 0.15)
-    return _lesions("microaneurysm", blobs(spots, rng.uniform(13, 20, count) * UM, 0.05, rng), 0.85, 1.0, rng)
+    return _lesions("microaneurysm", blobs(spots, rng.uniform(12, 18, count) * UM, 0.05, rng), 0.85, 1.0, rng)
 
 
 def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -131,7 +131,7 @@ def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.rando
     for quadrant, count in enumerate(counts):
         scatter(int(count), anatomy, view, rng, 0.33, quadrant, 0.18, taken)
     spots = np.array(taken).reshape(-1, 2)
-    outlines = blobs(spots, 65 * np.exp(rng.uniform(0, 1.05, len(spots))) * UM, 0.35, rng)
+    outlines = blobs(spots, 70 * np.exp(rng.uniform(0, 1.05, len(spots))) * UM, 0.35, rng)
     for i in np.flatnonzero(rng.random(len(spots)) < 0.25):
         outlines[i] = _flame(spots[i], rng.uniform(250, 480) * UM, rng)
     return _lesions("haemorrhage", outlines, 0.6, 1.0, rng)
