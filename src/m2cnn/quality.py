@@ -30,24 +30,26 @@ LIMITS = {
     "glare": (0.0, 0.4, "too bright: glare"),
     "colour": (0.02, 9.0, "no colour: a retina is red and orange"),
     "green_red": (-6.0, 60.0, "colour is not that of a retina"),
-    "blue_yellow": (-20.0, 80.0, "colour is not that of a retina"),
+    "blue_yellow": (-12.0, 80.0, "colour is not that of a retina"),
     "detail": (0.004, 9.0, "no detail: blurred, or no retina"),
 }
 
 # The score is CONSTANT plus the weighted sum; a retina scores above 0.
 WEIGHTS = {
-    "band_8_red": -0.488,
-    "band_32_red": 0.527,
-    "slope": 0.781,
-    "kurtosis": 1.194,
-    "skewness": -0.225,
-    "spread_green": -0.069,
-    "spread_blue": -0.709,
-    "shade_blue": 0.426,
-    "green_with_blue": -0.05,
-    "green_red": -0.005,
+    "band_1_blue": 0.6438,
+    "band_2_green": -0.6368,
+    "detail": -4.4295,
+    "dark_98_red": -0.7877,
+    "dark_98_green": 1.6574,
+    "dark_98_blue": -0.7533,
+    "dark_90_green": 1.0537,
+    "bright_90_red": 0.1403,
+    "slope": -1.6072,
+    "spread_blue": 0.2394,
+    "kurtosis": 0.7026,
+    "red_with_green": 0.2278,
 }
-CONSTANT = -1.25
+CONSTANT = -2.6239
 STRUCTURE = "its structure is not that of a retina"
 
 
@@ -130,28 +132,44 @@ def _tissue(picture: np.ndarray, seen: np.ndarray, mean: float) -> dict[str, flo
     """Texture and colour of the seen retina: band k is what a Gaussian mean of k px removes from one of k / 2."""
     weight = seen.astype(np.float32)
     layers = picture * weight[..., None]
-    fine, mid = _smooth(layers, weight, 1), _smooth(layers, weight, 4)
+    fine, middling, mid = (_smooth(layers, weight, sigma) for sigma in (1, 2, 4))
     small, least = (cv2.resize(a, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for a in (layers, weight))
-    wide, wider, widest = (_smooth(small, least, sigma) for sigma in (2, 4, 8))  # 8, 16, 32 px of the picture
+    wide = cv2.resize(_smooth(small, least, 2), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)  # 8 px of the picture
     core = cv2.erode(seen.astype(np.uint8), np.ones((9, 9), np.uint8))
     core = core if core.any() else seen.astype(np.uint8)
-    coarse = (least > min(0.99, float(least.max()) / 2)).astype(np.uint8)
-    band_8 = mid - cv2.resize(wide, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     slope = cv2.magnitude(cv2.Sobel(fine[..., 1], cv2.CV_32F, 1, 0), cv2.Sobel(fine[..., 1], cv2.CV_32F, 0, 1))
-    green_red, blue_yellow = cv2.mean(cv2.cvtColor(mid / 255, cv2.COLOR_RGB2LAB), core)[1:3]
-    spread, ripple = _spread(fine, core), _spread(band_8, core)
+    _, green_red, blue_yellow, _ = cv2.mean(cv2.cvtColor(mid / 255, cv2.COLOR_RGB2LAB), core)
     return {
         "green_red": green_red,
         "blue_yellow": blue_yellow,
-        "detail": max(ripple) / (mean + 1),
-        "band_8_red": _log(ripple[0]),
-        "band_32_red": _log(_spread(wider - widest, coarse)[0]),
-        "slope": _log(np.median(slope[core > 0]) / 8),
-        "spread_green": _log(spread[1]),
-        "spread_blue": _log(spread[2]),
-        "shade_blue": _log(_spread(widest, coarse)[2]),
+        "detail": max(_spread(mid - wide, core)) / (mean + 1),
+        "band_1_blue": _log(_spread(layers - fine, core)[2]),
+        "band_2_green": _log(_spread(fine - middling, core)[1]),
+        "spread_blue": _log(_spread(fine, core)[2]),
+        "slope": _log(np.percentile(slope[core > 0], 95) / 8),
+        **_ridges(_smooth(layers, weight, 2.5), core),
         **_shape(fine - _smooth(layers, weight, 6), core),
     }
+
+
+def _ridges(layers: np.ndarray, where: np.ndarray) -> dict[str, float]:
+    """How strong dark lines (vessels) and bright lines are: percentiles of the curvature across them, grey levels."""
+    across = [_curvatures(layers[..., channel], where) for channel in range(3)]
+    (red, red_bright), (green, _), (blue, _) = across
+    return {
+        "dark_98_red": _log(np.percentile(red, 98)),
+        "dark_98_green": _log(np.percentile(green, 98)),
+        "dark_98_blue": _log(np.percentile(blue, 98)),
+        "dark_90_green": _log(np.percentile(green, 90)),
+        "bright_90_red": _log(np.percentile(red_bright, 90)),
+    }
+
+
+def _curvatures(layer: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest upward and downward curvature (the eigenvalues of the Hessian, times sigma squared) of the set pixels."""
+    xx, yy, xy = (cv2.Sobel(layer, cv2.CV_32F, x, y)[where > 0] * 6.25 for x, y in ((2, 0), (0, 2), (1, 1)))
+    middle, radius = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    return np.maximum(middle + radius, 0), np.maximum(radius - middle, 0)
 
 
 def _spread(layers: np.ndarray, where: np.ndarray) -> list[float]:
@@ -160,13 +178,12 @@ def _spread(layers: np.ndarray, where: np.ndarray) -> list[float]:
 
 
 def _shape(detail: np.ndarray, where: np.ndarray) -> dict[str, float]:
-    """Vessels make fine detail rare (kurtosis) and dark (skewness) in green, and alike in blue."""
-    green, blue = (_standardised(detail[..., channel][where > 0]) for channel in (1, 2))
+    """Vessels are few (kurtosis of green) and unlike in red and green."""
+    red, green = (_standardised(detail[..., channel][where > 0]) for channel in (0, 1))
     square = green * green
     return {
         "kurtosis": _log(np.dot(square, square) / len(green)),
-        "skewness": float(np.dot(square, green) / len(green)),
-        "green_with_blue": float(np.dot(green, blue) / len(green)),
+        "red_with_green": float(np.dot(red, green) / len(green)),
     }
 
 
