@@ -33,7 +33,7 @@ def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray
     pigment = _double(pigment, view.size)
     grain = smooth_noise(rng, 180, view.size)
     # Single grains are dark specks: softer than microaneurysms, and not to be told from them in a small picture.
-    pigment += np.float32(0.042 * style.mottling) * grain + SPECKS * np.maximum(grain - np.float32(1.9), 0)
+    pigment += np.float32(0.034 * style.mottling) * grain + SPECKS * np.maximum(grain - np.float32(1.9), 0)
     flush = _flush(anatomy, view, rng)
     tints = zip(style.colour, PIGMENT, BLOOD, strict=True)
     return np.stack([np.float32(colour) - pigment * k - flush * b for colour, k, b in tints])
@@ -41,8 +41,8 @@ def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray
 
 def _flush(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
     """Blood in the choroid, (S, S) float32: patches, red as haemorrhages from afar, so that colour tells no grade."""
-    patches = sum(smooth_noise(rng, cells, 128) for cells in (4, 9, 16))
-    coarse = np.float32(0.045) * patches + np.float32(anatomy.flush)
+    patches = sum(smooth_noise(rng, cells, 128) for cells in (3, 7))
+    coarse = np.float32(0.06) * patches + np.float32(anatomy.flush)
     return cv2.resize(coarse, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
 
 

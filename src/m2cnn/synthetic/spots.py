@@ -39,10 +39,10 @@ class Cover:
 COVERS = {
     "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
     "microaneurysm": Cover(density=1.9, softness=0.002),
-    "haemorrhage": Cover(density=1.75, softness=0.028),
+    "haemorrhage": Cover(density=2.0, softness=0.028),
     "venous_beading": Cover(density=1.0, softness=0.008),
     "irma": Cover(density=0.9, softness=0.006),
-    "neovascularisation": Cover(density=1.05, softness=0.008),
+    "neovascularisation": Cover(density=1.35, softness=0.008),
     "cotton_wool": Cover(colour=(250, 240, 210), softness=0.075, over=True),
     "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.03, over=True),
 }
@@ -131,10 +131,10 @@ def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.rando
     for quadrant, count in enumerate(counts):
         scatter(int(count), anatomy, view, rng, 0.33, quadrant, 0.18, taken)
     spots = np.array(taken).reshape(-1, 2)
-    outlines = blobs(spots, 70 * np.exp(rng.uniform(0, 1.05, len(spots))) * UM, 0.35, rng)
+    outlines = blobs(spots, 80 * np.exp(rng.uniform(0, 0.95, len(spots))) * UM, 0.35, rng)
     for i in np.flatnonzero(rng.random(len(spots)) < 0.25):
         outlines[i] = _flame(spots[i], rng.uniform(250, 480) * UM, rng)
-    return _lesions("haemorrhage", outlines, 0.6, 1.0, rng)
+    return _lesions("haemorrhage", outlines, 0.7, 1.0, rng)
 
 
 def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
