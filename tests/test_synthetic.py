@@ -8,20 +8,12 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import cohen_kappa_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from m2cnn.errors import SettingError
-from m2cnn.synthetic import render, render_dataset, render_patients
+from m2cnn.synthetic import render
 from m2cnn.synthetic.anatomy import draw_anatomy, draw_style
 from m2cnn.synthetic.camera import draw_look, draw_view
-from m2cnn.synthetic.dataset import encode
 from m2cnn.synthetic.growths import venous_beading
 from m2cnn.synthetic.paint import canvas, coverage, fill
-from m2cnn.synthetic.render import draw_grades
 from m2cnn.synthetic.view import View
 
 UM = 1 / 1600
@@ -288,93 +280,3 @@ def test_painted_blood_equals_the_area_at_any_size(radius):
     fine = canvas(view)
     fill(fine, view, outline, np.ones(1))
     assert coverage(fine).sum() == pytest.approx(np.pi * (radius * 25) ** 2, rel=0.25)
-
-
-# Patients and folders
-
-
-def test_both_eyes_of_a_patient_are_alike_in_colour_and_near_in_grade():
-    grades = np.array([draw_grades(1, patient, (1, 1, 1, 1, 1)) for patient in range(1500)])
-    assert np.abs(np.diff(grades)).max() <= 2
-    assert 0.7 < (grades[:, 0] == grades[:, 1]).mean() < 0.9
-    assert np.bincount(grades.ravel(), minlength=5).min() > 0.15 * grades.size
-    colours = [np.median(one.image[one.image.max(2) > 20], 0) for _, _, _, one in render_patients(16, 2, 64)]
-    left, right = np.log(np.array(colours)[0::2]), np.log(np.array(colours)[1::2])
-    assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.75
-
-
-def test_grades_that_are_not_wanted_never_come():
-    grades = [draw_grades(1, patient, (3, 0, 1, 0, 0)) for patient in range(300)]
-    assert set(np.ravel(grades)) == {0, 2}
-
-
-def test_render_patients_is_render():
-    for patient, eye, grade, one in render_patients(2, 8, 96, lesions=False):
-        again = render(8, grade, eye=eye, size=96, patient=patient, lesions=False)
-        assert (one.eye, one.grade) == (eye, grade)
-        assert np.array_equal(one.image, again.image)
-
-
-def test_a_folder_of_photographs_and_its_rows(tmp_path):
-    rows = render_dataset(tmp_path / "one", 3, 4, 96, workers=1)
-    assert [row["eye"] for row in rows] == ["left", "right"] * 3
-    assert len({row["patient"] for row in rows}) == 3
-    for row in rows:
-        data = (tmp_path / "one" / row["image"]).read_bytes()
-        assert row["sha256"] == hashlib.sha256(data).hexdigest()
-        assert (row["source"], row["split"], row["dme"], row["quality"]) == ("m2cnn synthetic", "", "", "")
-    assert render_dataset(tmp_path / "two", 3, 4, 96, workers=2, progress=True) == rows
-
-
-def test_png_keeps_every_pixel_and_jpeg_nearly(tmp_path):
-    picture = render(1, 2, size=96).image
-    png, jpeg = (cv2.imdecode(np.frombuffer(encode(picture, kind), np.uint8), 1)[..., ::-1] for kind in ("png", "jpeg"))
-    assert np.array_equal(png, picture)
-    assert np.abs(jpeg.astype(int) - picture).mean() < 3
-    row = render_dataset(tmp_path, 1, 1, 96, workers=1, file_format="png")[0]
-    assert row["image"].endswith("_left.png")
-
-
-def test_thumbnails_do_not_show_the_grade():
-    """Brightness and colour are nuisances: a linear model on 16-pixel thumbnails must not read the grade from them."""
-    thumbs, grades, patients = [], [], []
-    for patient, _, grade, one in render_patients(130, 11, 96):
-        thumbs.append(np.log(cv2.resize(one.image, (16, 16), interpolation=cv2.INTER_AREA) + 8.0).ravel())
-        grades.append(grade)
-        patients.append(patient)
-    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 5, 9)))
-    severity = cross_val_predict(model, np.array(thumbs), grades, groups=patients, cv=GroupKFold(5))
-    assert cohen_kappa_score(grades, np.clip(np.rint(severity), 0, 4).astype(int), weights="quadratic") < 0.2
-    assert np.corrcoef(severity, grades)[0, 1] < 0.25
-
-
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"grade": 5}, r"grade is 5; expected 0\.\.4"),
-        ({"grade": -1}, r"grade is -1; expected 0\.\.4"),
-        ({"grade": 0, "eye": "both"}, "eye is 'both'"),
-        ({"grade": 0, "size": 20}, "size is 20; expected 64 px"),
-        ({"grade": 0, "seed": -1}, "whole numbers from 0"),
-        ({"grade": 0, "patient": -3}, "whole numbers from 0"),
-    ],
-)
-def test_render_refuses(arguments, message):
-    with pytest.raises(SettingError, match=message):
-        render(**({"seed": 0} | arguments))
-
-
-@pytest.mark.parametrize("grades", [(1, 1), (0, 0, 0, 0, 0), (1, 1, 1, 1, -1)])
-def test_grades_must_be_five_frequencies(tmp_path, grades):
-    with pytest.raises(SettingError, match="5 frequencies"):
-        render_dataset(tmp_path, 1, 0, 96, grades=grades)
-
-
-def test_render_dataset_refuses(tmp_path):
-    with pytest.raises(SettingError, match="'bmp'; expected jpeg or png"):
-        render_dataset(tmp_path, 1, 0, 96, file_format="bmp")
-    with pytest.raises(SettingError, match="patients=0"):
-        render_dataset(tmp_path, 0, 0, 96)
