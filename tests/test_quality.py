@@ -1,6 +1,6 @@
 """Real and rendered photographs are accepted; everything else is refused with its reason."""
 
-import os
+import re
 
 import cv2
 import numpy as np
@@ -154,11 +154,12 @@ def test_what_is_no_fundus_is_refused_with_its_reason(kind):
     image, reason = NO_FUNDUS[kind]
     refusal = check_fundus(image)
     assert refusal
-    pytest.importorskip("re").match(reason, refusal) or pytest.fail(refusal)
+    assert re.match(reason, refusal)
 
 
 def test_a_field_among_other_things_is_refused(retina):
-    image = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    levels = np.array([0, 90, 180], np.uint8)
+    image = np.random.default_rng(0).choice(levels, (700, 700, 1), p=[0.4, 0.25, 0.35]).repeat(3, axis=2)
     image[150:550, 150:550] = cv2.resize(retina, (400, 400))
     assert check_fundus(image, Field(349.5, 349.5, 195)) == "no plain dark surround"
 
@@ -194,9 +195,9 @@ def test_what_is_no_picture_raises():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("folder", "every"), [("eyepacs256", 40), ("eyepacs1024", 12), ("idrid", 12)])
+@pytest.mark.parametrize(("folder", "every"), [("eyepacs256", 80), ("eyepacs1024", 25), ("idrid", 20)])
 def test_real_photographs_are_accepted(real_data, folder, every):
-    # All of them: benchmarks/quality.py. The frames that are too dark or a collage lie between these.
-    paths = sorted((real_data / folder).rglob("*.jp*g"))[:: every * int(os.environ.get("M2CNN_SPARSE", "1"))]
+    # All of them: benchmarks/quality.py. One frame of this sample of eyepacs256 shows nothing but noise.
+    paths = sorted((real_data / folder).rglob("*.jp*g"))[::every]
     refused = {path.name: reason for path in paths if (reason := check_fundus(read_image(path)))}
-    assert len(refused) <= 0.01 * len(paths), refused
+    assert len(refused) <= 1, refused

@@ -22,16 +22,16 @@ from m2cnn.preprocess import Preprocess
 SIZE = 256  # px, the picture on which everything is measured
 MIN_DIAMETER = 96  # px; vessels and the disc are still seen at this size, lesions are not
 
-# name: (lowest, highest, reason); the range of 6,645 real photographs in the comment.
+# name: (lowest, highest, reason); behind it the range in 6,645 real photographs, of which four lie outside a limit.
 LIMITS = {
-    "surround": (0.0, 100.0, "no dark surround"),
-    "litter": (0.0, 0.5, "no plain dark surround"),
-    "light": (25.0, 256.0, "too dark"),
-    "glare": (0.0, 0.4, "too bright: glare"),
-    "colour": (0.02, 9.0, "no colour: a retina is red and orange"),
-    "green_red": (-6.0, 60.0, "colour is not that of a retina"),
-    "blue_yellow": (-12.0, 80.0, "colour is not that of a retina"),
-    "detail": (0.004, 9.0, "no detail: blurred, or no retina"),
+    "surround": (0.0, 100.0, "no dark surround"),  # 0..42 grey levels
+    "litter": (0.0, 0.5, "no plain dark surround"),  # 0..0.43 of the surround, stretched noise
+    "light": (25.0, 256.0, "too dark"),  # 23..255, 95th percentile
+    "glare": (0.0, 0.4, "too bright: glare"),  # 0..0.50 of the retina
+    "colour": (0.02, 9.0, "no colour: a retina is red and orange"),  # 0.05..0.99 of the brightness
+    "green_red": (-6.0, 60.0, "colour is not that of a retina"),  # -3.9..54, a of Lab
+    "blue_yellow": (-12.0, 80.0, "colour is not that of a retina"),  # -16..65, b of Lab
+    "detail": (0.004, 9.0, "no detail: blurred, or no retina"),  # 0.006..0.15 of the brightness
 }
 
 # The score is CONSTANT plus the weighted sum; a retina scores above 0.
