@@ -24,7 +24,7 @@ def test_grade_prints_and_writes_a_row_per_photograph(capsys, tiny_run, rendered
     assert code == UNGRADED
     assert "grade " in out.splitlines()[0] and "not gradable" in out.splitlines()[1]
     assert DISCLAIMER in out
-    rows = list(csv.DictReader(open(tmp_path / "out.csv", newline="")))  # noqa: SIM115
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["gradable"] for row in rows] == ["True", "False"]
     assert rows[1]["grade"] == "" and rows[1]["reason"]
     assert sum(float(rows[0][f"p{n}"]) for n in range(5)) == pytest.approx(1)
@@ -85,7 +85,7 @@ def test_ctrl_c_is_no_traceback(capsys, monkeypatch):
     assert run(capsys, "systems", "recipes")[0] == INTERRUPTED
 
 
-@pytest.mark.parametrize("words", [["grade", "x.jpg", "--modle", "y"], ["compare", "x", "a=3"], ["fly"]])
+@pytest.mark.parametrize("words", [["grade", "x.jpg", "--modle", "y"], ["compare", "x", "--a=3"], ["fly"]])
 def test_mistyped_words_are_refused(capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(words)

@@ -18,10 +18,10 @@ from m2cnn.data.manifest import (
     fill_hashes,
     missing_files,
     read_manifest,
-    read_table,
     write_manifest,
 )
 from m2cnn.errors import DataError, LockboxError, SettingError
+from m2cnn.tables import read_table
 
 ROWS = (
     Row("a/1_left.png", "1", "left", 0, split="train"),

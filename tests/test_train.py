@@ -174,7 +174,7 @@ def test_a_malicious_checkpoint_runs_nothing(tiny_run, tmp_path):
     torch.save({"progress": Evil(), "network": {}}, path)
     with pytest.raises(BundleError, match="not a checkpoint of m2cnn"):
         load_checkpoint(path)
-    path.write_bytes(pickle.dumps(Evil()))
+    path.write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(BundleError, match="not a checkpoint of m2cnn"):
         load_checkpoint(path)
     assert not (tmp_path / "ran").exists()

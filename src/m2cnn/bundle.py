@@ -61,7 +61,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         folder = folder / "bundle"
     settings, digest = _read_settings(folder / SETTINGS)
     for name, expected in settings["files"].items():
-        _check_file(folder / name, expected)
+        _check_file(folder, name, expected)
     try:
         task, preprocess = task_from_dict(settings["task"]), Preprocess.from_dict(settings["preprocess"])
         return Bundle(folder, settings, digest[:16], settings["system"], settings["size"], task, preprocess)
@@ -89,8 +89,9 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     return settings, hashlib.sha256(text).hexdigest()
 
 
-def _check_file(path: Path, expected: str) -> None:
-    if path.parent.resolve() != path.resolve().parent or not path.is_file():
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
         raise BundleError(
             path, "no such file in the bundle", "the file that system.json names", "Copy the bundle again."
         )

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from m2cnn.data.augment import Augment
@@ -238,8 +237,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
         return tuple(_convert(item, v, f"{place}.{n}") for n, v in enumerate(value))
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, UnionType):
-        origin = get_args(hint)
+    if origin is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # precision=32, as typed in a shell
     if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
         raise SettingError(place, f"{value!r}", getattr(hint, "__name__", str(hint)))
     return value

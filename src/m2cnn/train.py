@@ -9,7 +9,6 @@ RUN/bundle/  RUN/val/ RUN/test/                           the model; its predict
 from __future__ import annotations
 
 import csv
-import io
 import json
 import platform
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from m2cnn.bundle import Bundle, load_bundle
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Prepared, prepare
 from m2cnn.data.dataset import Pictures, every_batch, loader
-from m2cnn.data.manifest import Manifest, Row, read_manifest, write_atomically, write_manifest
+from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.splits import assign_splits
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
@@ -45,6 +44,7 @@ from m2cnn.fit import (
 )
 from m2cnn.recipe import Recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get
+from m2cnn.tables import table_bytes, write_atomically
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
 MANIFEST, METRICS = "manifest.csv", "metrics.csv"
@@ -286,11 +286,7 @@ def _with_fitted_cuts(run: Run, prepared: Prepared, network: nn.Module) -> Membe
 
 def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """metrics.csv from the checkpoint's own history: a resumed run has no doubled and no missing row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomically(folder / METRICS, text.getvalue().encode())
+    write_atomically(folder / METRICS, table_bytes(list(history[0]), [list(row.values()) for row in history]))
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

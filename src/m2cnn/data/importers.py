@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m2cnn.data.manifest import Manifest, Row, read_table, row_from_cells
+from m2cnn.data.manifest import Manifest, Row, row_from_cells
 from m2cnn.data.pairing import (
     Matching,
     need_columns,
@@ -26,6 +26,7 @@ from m2cnn.data.pairing import (
     with_hashes_of_twins,
 )
 from m2cnn.errors import DataError, SettingError, did_you_mean
+from m2cnn.tables import read_table
 
 EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 OWN_PATIENT = "no patient ids: each photograph counts as its own patient; say so beside every result"

@@ -15,9 +15,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import re
 from collections import Counter
@@ -29,6 +27,7 @@ import numpy as np
 
 from m2cnn.errors import DataError, LockboxError, SettingError, did_you_mean
 from m2cnn.grades import NUM_GRADES
+from m2cnn.tables import read_table, table_bytes, write_atomically
 
 SPLITS = ("train", "val", "test", "lockbox")
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}(\.0*)?")  # pandas writes 3 as 3.0 when another cell of the column is empty
@@ -153,55 +152,6 @@ def _wanted(splits: tuple[str, ...]) -> set[str]:
 # Reading and writing
 
 
-def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Any comma-separated file with a header: its columns, and (row number in the file, cells by column) pairs.
-
-    Cells and column names are stripped; blank lines and nameless empty columns are passed over; the header is row 1.
-    Raises DataError: no such file, not UTF-8, another delimiter, a doubled column, cells without a column.
-    """
-    path = Path(path)
-    numbered = [(number, cells) for number, cells in _cells(path) if any(cells)]
-    if not numbered:
-        raise DataError(path.name, "the file is empty", "a header and rows", "Check the path.")
-    (_, columns), *body = numbered
-    _check_header(path, columns)
-    rows = [(number, _by_column(path, number, columns, cells)) for number, cells in body]
-    return [name for name in columns if name], rows
-
-
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
-    except UnicodeDecodeError as cause:
-        raise DataError(path.name, f"byte {cause.start} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
-    except csv.Error as cause:
-        raise DataError(
-            f"{path.name}, row {reader.line_num}", str(cause), "comma-separated cells", "Check quotes."
-        ) from cause
-    except OSError as cause:
-        raise DataError(path, cause.strerror or str(cause), "a readable CSV file", "Check the path.") from cause
-
-
-def _check_header(path: Path, columns: list[str]) -> None:
-    if len(columns) == 1 and (other := re.search("[;\t|]", columns[0])):
-        raise DataError(path.name, f"cells are separated by {other[0]!r}", "commas", 'Save it again as "CSV (comma)".')
-    doubled = [name for name, times in Counter(filter(None, columns)).items() if times > 1]
-    if doubled:
-        raise DataError(path.name, f'column "{doubled[0]}" stands twice', "each column once", "Remove one of them.")
-
-
-def _by_column(path: Path, number: int, columns: list[str], cells: list[str]) -> dict[str, str]:
-    homeless = [cell for i, cell in enumerate(cells) if cell and (i >= len(columns) or not columns[i])]
-    if homeless or len(cells) < len(columns):
-        expected = f"{len(columns)} ({', '.join(filter(None, columns))})"
-        repair = "Put cells that have commas inside in double quotes; write an empty cell as nothing between commas."
-        raise DataError(f"{path.name}, row {number}", f"{len(cells)} cells", expected, repair)
-    return {name: cell for name, cell in zip(columns, cells, strict=False) if name}
-
-
 def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
     """Read and check a manifest; image paths start from `root`, by default the folder of the CSV.
 
@@ -259,28 +209,12 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     write_atomically(Path(path), _csv_bytes(manifest))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(half, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
 def _csv_bytes(manifest: Manifest) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in manifest.rows:
+    def cells(row: Row) -> tuple[str, ...]:
         numbers = ("" if n is None else str(int(n)) for n in (row.grade, row.dme))
-        writer.writerow((row.image, row.patient, row.eye, *numbers, row.quality, row.split, row.sha256, row.source))
-    return text.getvalue().encode()
+        return row.image, row.patient, row.eye, *numbers, row.quality, row.split, row.sha256, row.source
+
+    return table_bytes(COLUMNS, map(cells, manifest.rows))
 
 
 # Files
