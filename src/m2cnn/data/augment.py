@@ -1,7 +1,7 @@
 """Random views of a prepared picture: the numbers are drawn in `draw`, applied in `apply`.
 
-Defaults are systems.md's reconstruction (common to all systems of the paper's table): rotation 0-360 degrees, both
-flips, scale 0.9-1.1, shift +-5 %, brightness and contrast +-0.1.
+Defaults are a reconstruction, common to the systems of the paper's table: rotation 0-360 degrees, both flips, scale
+0.9-1.1, shift +-5 %, brightness and contrast +-0.1.
 """
 
 from __future__ import annotations

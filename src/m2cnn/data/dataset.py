@@ -19,7 +19,7 @@ from m2cnn.grades import NUM_GRADES
 class Sampling:
     """kind "all": every photograph once a pass.  kind "decaying": with replacement, class weights as team o_O's
 
-    w(t) = r^t * balanced + (1 - r^t) * final (systems.md 4.6), where t is the pass, counted from 0.
+    w(t) = r^t * balanced + (1 - r^t) * final, where t is the pass, counted from 0.
     """
 
     kind: str = "all"
