@@ -19,8 +19,8 @@ LAYERS = [
     "systems",
     "bundle compare bar fit",
     "export grader",
-    "evaluate",
-    "train report",
+    "evaluate report",
+    "train",
     "demo",
     "cli",
 ]

@@ -47,6 +47,7 @@ def test_a_run_leaves_everything_behind(tiny_run, tiny_recipe, rendered):
     predictions = read_predictions(tiny_run / "test" / "predictions.csv")
     assert set(predictions.image) == {row.image for row in rendered.select("test")}
     assert set(predictions.bundle) == {load_bundle(tiny_run).hash}
+    assert b"<svg" in (tiny_run / "curves.svg").read_bytes()
     for folder in ("stage0", "stage1"):
         assert list((tiny_run / "tensorboard" / folder).glob("events*"))
 

@@ -17,7 +17,7 @@ from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_
 from m2cnn.summary import TITLES, read_metrics
 from m2cnn.train import RUN, read_history, resume, train
 
-PATIENTS, SIZE, SEED = 400, 448, 2018
+PATIENTS, SIZE, SEED = 480, 448, 2018
 SHOWN = 10
 
 

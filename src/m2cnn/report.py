@@ -98,12 +98,17 @@ def legend() -> str:
 
 
 def curves(history: Sequence[dict[str, Any]]) -> str:
-    """Loss and validation kappa by pass; a line where the network grew."""
+    """`curves_svg` as a picture in a page."""
+    return _plot(curves_svg(history), "Loss and validation kappa, pass by pass")
+
+
+def curves_svg(history: Sequence[dict[str, Any]]) -> bytes:
+    """Loss and validation kappa by pass; a line where a stage begins."""
     figure, (left, right) = _figure(2)
     passes = np.arange(1, len(history) + 1)
     left.plot(passes, [row["train_loss"] for row in history], "o-", ms=3, label="training")
     left.plot(passes, [row["val_loss"] for row in history], "s--", ms=3, label="validation")
-    left.set(xlabel="pass", ylabel="loss (cross-entropy + squared error)")
+    left.set(xlabel="pass", ylabel="loss")
     left.legend(frameon=False)
     right.plot(passes, [row["val_kappa"] for row in history], "o-", ms=3, color="#D55E00")
     right.set(xlabel="pass", ylabel="quadratic weighted kappa, validation", ylim=(min(0, *right.get_ylim()), 1))
@@ -112,7 +117,7 @@ def curves(history: Sequence[dict[str, Any]]) -> str:
             for axes in (left, right):
                 axes.axvline(n + 0.5, color="0.6", lw=1)
             right.text(n + 0.6, 0.03, f"{history[n]['size']} px, {history[n]['cells']} cells", color="0.4", fontsize=8)
-    return _plot(figure, "Loss and validation kappa, pass by pass")
+    return _svg(figure)
 
 
 def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
@@ -123,9 +128,8 @@ def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     for (row, column), count in np.ndenumerate(counts):
         axes.text(column, row, str(count), ha="center", va="center")
     axes.set(xlabel="graded", ylabel="truth", xticks=range(NUM_GRADES), yticks=range(NUM_GRADES))
-    return _plot(
-        figure, "Confusion matrix: " + "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(counts))
-    )
+    rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(counts))
+    return _plot(_svg(figure), f"Confusion matrix: {rows}")
 
 
 def _figure(columns: int) -> tuple[Any, Sequence[Any]]:
@@ -136,9 +140,13 @@ def _figure(columns: int) -> tuple[Any, Sequence[Any]]:
     return figure, np.atleast_1d(figure.subplots(1, columns))
 
 
-def _plot(figure: Any, text: str) -> str:
+def _svg(figure: Any) -> bytes:
     file = io.BytesIO()
-    # Without a date: the same run gives the same page.
+    # Without a date: the same run gives the same picture.
     figure.savefig(file, format="svg", metadata={"Date": None})
-    uri = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def _plot(svg: bytes, text: str) -> str:
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     return f'<div class="plot"><img src="{uri}" alt="{escape(text)}"></div>'

@@ -1,7 +1,7 @@
 """Training a system: a run folder, its stages one after the other, and a bundle at the end.
 
 RUN/run.json recipe.json environment.json manifest.csv    what was asked, where, on which photographs
-RUN/metrics.csv tensorboard/                              one row per pass
+RUN/metrics.csv tensorboard/ curves.svg                   one row per pass
 RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
 RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
 """
@@ -43,11 +43,12 @@ from m2cnn.fit import (
     load_weights,
 )
 from m2cnn.recipe import Recipe, recipe_from_dict
+from m2cnn.report import curves_svg
 from m2cnn.systems import Member, System, get
 from m2cnn.tables import table_bytes, write_atomically
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
-MANIFEST, METRICS = "manifest.csv", "metrics.csv"
+MANIFEST, METRICS, CURVES = "manifest.csv", "metrics.csv", "curves.svg"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
             evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
+    write_atomically(run.folder / CURVES, curves_svg(read_history(run.folder)))
     _write_json(run.folder / DONE, {"bundle": bundle.hash})
     return bundle
 
