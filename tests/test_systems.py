@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from m2cnn.checkpoint import save_weights
 from m2cnn.errors import SettingError
 from m2cnn.export import export_onnx
-from m2cnn.fit import save_weights
 from m2cnn.recipe import load_recipe
 from m2cnn.systems import SYSTEMS, describe_system
 

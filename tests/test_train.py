@@ -15,9 +15,10 @@ import torch
 from safetensors.numpy import load_file
 
 from m2cnn.bundle import load_bundle
+from m2cnn.checkpoint import Progress, load_checkpoint, save_checkpoint
 from m2cnn.data import Manifest, read_manifest
 from m2cnn.errors import BundleError, DataError, SettingError
-from m2cnn.fit import Fit, Progress, load_checkpoint, make_optimiser, parameter_groups, save_checkpoint
+from m2cnn.fit import Fit, make_optimiser, parameter_groups
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import Optimiser, Sampling, load_recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get

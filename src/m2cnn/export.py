@@ -14,9 +14,9 @@ from torch import nn
 
 import m2cnn
 from m2cnn.bundle import INPUT, ONNX, SCHEMA, SETTINGS, WEIGHTS, Bundle, load_bundle
+from m2cnn.checkpoint import save_weights
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import BundleError
-from m2cnn.fit import save_weights
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.systems import Member
 

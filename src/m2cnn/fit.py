@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from m2cnn.checkpoint import Progress, best_weights, save_checkpoint, save_weights
 from m2cnn.data.dataset import PassBatches, Pictures, Sampling, every_batch, loader, pass_order
-from m2cnn.errors import BundleError
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.recipe import Optimiser, Recipe, Stage
 from m2cnn.tasks import Task
@@ -37,59 +35,8 @@ from m2cnn.tasks import Task
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-@dataclass
-class Progress:
-    """Where a run is: `batch` batches of pass `epoch` of stage `stage` are done. history: one row per finished pass."""
-
-    stage: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best: float = float("-inf")
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
 class Interrupted(Exception):
     """The user asked to stop; the run is saved."""
-
-
-def save_checkpoint(path: Path, progress: Progress, states: dict[str, Any]) -> None:
-    """Write all or nothing: a power cut leaves the old file or the new one."""
-    fresh = path.with_suffix(".tmp")
-    with open(fresh, "wb") as file:
-        torch.save({"progress": asdict(progress)} | states, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-
-
-def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
-    """What `save_checkpoint` wrote. Only tensors and plain values load; anything that would run code is refused.
-
-    Raises BundleError for a damaged or foreign file.
-    """
-    import pickle
-
-    try:
-        states = torch.load(path, map_location="cpu", weights_only=True)
-        return Progress(**states.pop("progress")), states
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError) as cause:
-        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise BundleError(
-            path, f"not a checkpoint of m2cnn ({reason})", "tensors and plain values", "Start a new run."
-        ) from cause
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights as safetensors, all or nothing."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    fresh = path.with_suffix(".tmp")
-    save_file(tensors, fresh)
-    os.replace(fresh, path)
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Weights that `save_weights` wrote; every name must match."""
-    network.load_state_dict(load_file(path))
 
 
 def parameter_groups(network: nn.Module, settings: Optimiser, new: nn.Module | None) -> list[dict[str, Any]]:
@@ -278,11 +225,6 @@ class Fit(LightningModule):
         self.optimiser.load_state_dict(states["optimiser"])
         if self.averaged is not None:
             self.averaged.load_state_dict(states["averaged"])
-
-
-def best_weights(folder: Path, stage: int) -> Path:
-    """Where the best weights of a stage are kept."""
-    return folder / f"stage{stage}.safetensors"
 
 
 def fit_stage(fit: Fit, precision: str, logs: Path) -> None:

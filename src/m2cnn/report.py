@@ -23,7 +23,8 @@ h1 { margin-bottom: 0 }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem }
 figure { margin: 0 }
 figure img, .plot img { width: 100%; height: auto; border-radius: 6px }
-.plot img { background: #fff }
+.plot img { background: #fff; max-width: 46rem }
+.small img { max-width: 22rem }
 figcaption { font-size: .9rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse }
@@ -129,7 +130,7 @@ def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
         axes.text(column, row, str(count), ha="center", va="center")
     axes.set(xlabel="graded", ylabel="truth", xticks=range(NUM_GRADES), yticks=range(NUM_GRADES))
     rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(counts))
-    return _plot(_svg(figure), f"Confusion matrix: {rows}")
+    return f'<div class="small">{_plot(_svg(figure), f"Confusion matrix: {rows}")}</div>'
 
 
 def _figure(columns: int) -> tuple[Any, Sequence[Any]]:

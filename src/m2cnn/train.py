@@ -23,6 +23,7 @@ from torch import nn
 import m2cnn
 from m2cnn.bar import Bar
 from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weights
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Prepared, prepare
 from m2cnn.data.dataset import Pictures, every_batch, loader
@@ -31,17 +32,7 @@ from m2cnn.data.splits import assign_splits
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
-from m2cnn.fit import (
-    Fit,
-    Interrupted,
-    Progress,
-    StageData,
-    best_weights,
-    faster_precision,
-    fit_stage,
-    load_checkpoint,
-    load_weights,
-)
+from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.recipe import Recipe, recipe_from_dict
 from m2cnn.report import curves_svg
 from m2cnn.systems import Member, System, get

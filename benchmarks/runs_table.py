@@ -1,0 +1,45 @@
+"""The table of docs/results.md: one row per finished run folder.
+
+python benchmarks/runs_table.py runs/eyepacs-mt runs/eyepacs-m2cnn
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from m2cnn.summary import read_metrics, shown
+from m2cnn.train import read_history
+
+HEAD = "run | stages (px, cells, passes) | trained on | test patients | kappa, test | referable AUC, test | kappa, val"
+HEAD += " | training | images/s by stage"
+
+
+def cell(summary: dict, metric: str) -> str:
+    value = summary["metrics"][metric]
+    return shown(value["value"], value["low"], value["high"])
+
+
+def row(run: Path) -> str:
+    history = read_history(run)
+    settings = json.loads((run / "bundle" / "system.json").read_text())
+    stages = [[h for h in history if h["stage"] == n] for n in range(history[-1]["stage"] + 1)]
+    val, test = (read_metrics(run / split / "metrics.json") for split in ("val", "test"))
+    speed = [sum(h["images_per_second"] for h in s) / len(s) for s in stages]
+    cells = [
+        f"`{run.name}`",
+        "; ".join(f"{s[0]['size']}, {s[0]['cells']}, {len(s)}" for s in stages),
+        f"{settings['training']['photographs']} photographs",
+        f"{test['n_patients']}",
+        cell(test, "qwk"),
+        cell(test, "referable_auc"),
+        cell(val, "qwk"),
+        f"{sum(h['seconds'] for h in history) / 60:.0f} min",
+        ", ".join(f"{s:.0f}" for s in speed),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    print(f"| {HEAD} |\n|{'---|' * (HEAD.count('|') + 1)}")
+    for folder in sys.argv[1:]:
+        print(row(Path(folder)))
