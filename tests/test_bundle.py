@@ -58,7 +58,7 @@ def test_a_missing_file_is_refused(copy):
 
 def test_a_file_outside_the_bundle_is_refused(copy):
     (copy.parent / "outside").write_text("x")
-    edit(copy, files={"../outside": "0"})
+    edit(copy, files=json.loads((copy / "system.json").read_text())["files"] | {"../outside": "0"})
     with pytest.raises(BundleError, match="no such file in the bundle"):
         load_bundle(copy)
 
@@ -106,3 +106,9 @@ def test_disagreement_of_onnx_and_torch_is_found(tiny_run):
         network.classif.bias += 0.01
     with pytest.raises(BundleError, match="differs from torch by"):
         _check_agreement(bundle, network)
+
+
+def test_a_bundle_that_hides_a_file_from_its_hashes_is_refused(copy):
+    edit(copy, files={})
+    with pytest.raises(BundleError, match="it has no hash of"):
+        load_bundle(copy)

@@ -117,6 +117,46 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
     assert metrics["context"]["lockbox"][0]["by"] == "A. Tester"
 
 
+def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp_path):
+    photograph = rendered.path(rendered.rows[0])
+    before = photograph.read_bytes()
+    for target in (tmp_path, tmp_path / "none" / "x.csv", photograph):
+        code, _, err = run(capsys, "grade", photograph, "--model", tiny_run, "--csv", target)
+        assert code == REFUSED and err.startswith("m2cnn: ")
+    assert photograph.read_bytes() == before
+    code, _, err = run(capsys, "evaluate", tiny_run, "--data", tiny_run, "--out", tmp_path / "e", "--replicates", 0)
+    assert code == REFUSED and "1 or more" in err
+    assert run(capsys, "data", "import", "table", rendered.root, "name=x")[0] == REFUSED
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_others(capsys, tiny_run, rendered, tmp_path):
+    import os
+    import shutil
+
+    first = rendered.path(rendered.rows[0])
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.jpeg")
+    shutil.copy(first, strange)
+    out = tmp_path / "o.csv"
+    code, _, _ = run(capsys, "grade", strange, first, "--model", tiny_run, "--csv", out)
+    assert code == OK and len(out.read_text().splitlines()) == 3
+
+
+def test_a_manifest_is_not_overwritten(capsys, rendered):
+    code, _, err = run(capsys, "data", "import", "table", rendered.root, f"csv={rendered.root / 'manifest.csv'}")
+    assert code == REFUSED and "it exists" in err
+    assert run(capsys, "data", "render", rendered.root, "--patients", 1)[0] == REFUSED
+
+
+def test_all_leaves_the_lockbox_closed_where_nothing_was_split(rendered):
+    from dataclasses import replace
+
+    from m2cnn.data import Manifest, in_lockbox
+
+    bare = Manifest(tuple(replace(row, split="") for row in rendered), rendered.root)
+    kept = {row.patient for row in bare.select("all")}
+    assert kept == {row.patient for row in bare if not in_lockbox(row.patient)} != {row.patient for row in bare}
+
+
 def test_systems(capsys):
     code, out, _ = run(capsys, "systems", "list")
     assert code == OK and "M2CNN" in out

@@ -7,7 +7,8 @@ import pytest
 
 from m2cnn.data.augment import Augment, apply, draw
 from m2cnn.data.cache import prepare
-from m2cnn.data.dataset import PassBatches, Pictures, Sampling, every_batch, loader, pass_order
+from m2cnn.data.dataset import PassBatches, Pictures, every_batch, loader
+from m2cnn.data.sampling import Sampling, pass_order
 from m2cnn.preprocess import Preprocess
 
 STILL = Augment(0, False, 0, 0, 0, 0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from m2cnn.data import IMPORTERS, Row, import_dataset, open_data, write_manifest
-from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
+from m2cnn.data.importers import GRADE_OF_NAME, OWN_PATIENT, grade_of_folder
 from m2cnn.errors import DataError, SettingError
 
 
@@ -112,7 +112,7 @@ def test_idrid(build, inside):
         ("testing_IDRiD_001", 4, 1, "test"),
     ]
     assert len(imported.notes) == 2
-    assert "each photograph counts as its own patient" in imported.notes[1]
+    assert "each counts as its own patient" in imported.notes[1]
 
 
 def test_idrid_without_its_testing_set_says_so(build):
@@ -149,12 +149,17 @@ def test_folders(build):
         ("No_DR/7_left.png", "7", "left", 0, ""),
         ("Proliferate DR/x.jpg", "x", "", 4, ""),
     ]
-    assert len(imported.notes) == 1
+    assert imported.notes[1:] == (f"folders: 1 of 4 photographs {OWN_PATIENT}",)
+
+
+def test_folders_tell_what_lies_elsewhere(build):
+    notes = import_dataset("folders", build("0/1_left.png", "0/deep/2_left.png", "3_left.png")).notes
+    assert "folders: 2 photographs outside the folders of grades, left out" in notes
 
 
 def test_folders_without_patients_say_so(build):
     notes = import_dataset("folders", build("Mild/a.png", "Severe/b.png")).notes
-    assert notes[1] == "folders: no patient ids: each photograph counts as its own patient; say so beside every result"
+    assert notes[1] == f"folders: 2 of 2 photographs {OWN_PATIENT}"
 
 
 def test_every_grade_folder_name_and_its_spellings():
@@ -200,7 +205,8 @@ def test_table_takes_patient_and_eye_from_names_else_each_its_own(build):
     )
     imported = import_dataset("table", folder, csv=folder / "x.csv", grade="g")
     assert rows_of(imported) == [("5_left.png", "5", "left", 1, ""), ("other.png", "other", "", 2, "")]
-    assert imported.notes[1:] == ("x.csv: 1 photographs without a label, left out: more.png",)
+    assert imported.notes[1] == "x.csv: 1 photographs without a label, left out: more.png"
+    assert imported.notes[2].startswith("table: 1 of 2 photographs without a patient's id")
     assert "own patient" in import_dataset("table", folder, csv=folder / "y.csv").notes[-1]
     with pytest.raises(DataError, match=r"2 CSV files \(x.csv, y.csv\); expected one, or the option csv"):
         import_dataset("table", folder)

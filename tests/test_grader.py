@@ -96,10 +96,14 @@ def test_bad_files_are_rows_in_their_place(grader, rendered, tmp_path):
     assert all(g.reason for g in gradings if not g.gradable)
 
 
-def test_numbers_that_are_not_finite_give_no_grade(tiny_run, rendered):
-    bundle = load_bundle(tiny_run)
-    broken = Grader(bundle, lambda pictures: np.full((len(pictures), 6), np.nan, np.float32))
-    grading = broken.grade(rendered.path(rendered.rows[0]))
+@pytest.mark.parametrize(("place", "value"), [(5, np.inf), (5, -np.inf), (5, np.nan), (0, np.nan), (2, np.inf)])
+def test_numbers_that_are_not_finite_give_no_grade(tiny_run, rendered, place, value):
+    def outputs(pictures):
+        values = np.ones((len(pictures), 6), np.float32)
+        values[:, place] = value
+        return values
+
+    grading = Grader(load_bundle(tiny_run), outputs).grade(rendered.path(rendered.rows[0]))
     assert not grading.gradable
     assert "no finite number" in grading.reason
 
@@ -124,5 +128,13 @@ def test_folders_are_searched_and_files_are_kept(tmp_path):
     assert find_photographs([tmp_path]) == [tmp_path / "b.JPG", tmp_path / "deep" / "a.tiff"]
     assert find_photographs([tmp_path / "notes.txt", tmp_path / "none"]) == [tmp_path / "notes.txt", tmp_path / "none"]
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DataError, match="no photograph in this folder"):
-        find_photographs([tmp_path / "bare"])
+    (tmp_path / "deep" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = find_photographs([tmp_path / "bare", tmp_path / "deep"])
+    assert found == [tmp_path / "bare", tmp_path / "deep" / "a.tiff", tmp_path / "deep" / "lost.jpg"]
+    with pytest.raises(DataError, match="an empty path"):
+        find_photographs([""])
+
+
+def test_a_folder_without_photographs_is_a_row_not_the_end(grader, rendered, tmp_path):
+    gradings = list(grader.grade_all(find_photographs([tmp_path, rendered.path(rendered.rows[0])])))
+    assert [g.gradable for g in gradings] == [False, True]

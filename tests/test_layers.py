@@ -26,7 +26,19 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"bundle"}, "matplotlib": {"report"}}
-BASE = ("grader", "metrics", "predictions", "compare", "summary", "data", "quality", "evaluate", "synthetic", "bundle")
+BASE = (
+    "recipe",
+    "grader",
+    "metrics",
+    "predictions",
+    "compare",
+    "summary",
+    "data",
+    "quality",
+    "evaluate",
+    "synthetic",
+    "bundle",
+)
 
 
 def modules():

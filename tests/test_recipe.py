@@ -81,6 +81,7 @@ def test_a_recipe_from_a_file(tmp_path):
         (["precision=16"], "got|16"),
         (["network.ladder=quater"], 'Did you mean "quarter"'),
         (["split.train=true"], "True"),
+        (["system.x=1"], "not a table"),
         (["task=3"], "table|3"),
     ],
 )

@@ -90,6 +90,8 @@ def test_score_starts_at_the_mean_grade():
         ({"name": "multitask", "decode": "score"}, 'Did you mean "scores"'),
         ({"name": "classification", "decode": "scores"}, "one of prob"),
         ({"name": "regression", "cuts": [1, 1, 2, 3]}, "four increasing numbers"),
+        ({"name": "multitask", "weight": "abc"}, "a number"),
+        ({"name": "regression", "cuts": "abc"}, "a number"),
         ({"name": "classification", "rule": "mode"}, "argmax, expectation"),
     ],
 )

@@ -60,6 +60,10 @@ def load_bundle(folder: str | Path) -> Bundle:
     if not (folder / SETTINGS).is_file() and (folder / "bundle" / SETTINGS).is_file():
         folder = folder / "bundle"
     settings, digest = _read_settings(folder / SETTINGS)
+    for name in {WEIGHTS, ONNX} - settings["files"].keys():
+        raise BundleError(
+            folder / SETTINGS, f"it has no hash of {name}", "one of every file", "Export the bundle again."
+        )
     for name, expected in settings["files"].items():
         _check_file(folder, name, expected)
     try:

@@ -20,12 +20,16 @@ from m2cnn.errors import BundleError
 
 @dataclass
 class Progress:
-    """Where a run is: `batch` batches of pass `epoch` of stage `stage` are done. history: one row per finished pass."""
+    """Where a run is: `batch` batches of pass `epoch` of stage `stage` are done, their losses sum to `loss`.
+
+    history: one row per finished pass.
+    """
 
     stage: int = 0
     epoch: int = 0
     batch: int = 0
     best: float = float("-inf")
+    loss: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -34,9 +38,22 @@ def save_checkpoint(path: Path, progress: Progress, states: dict[str, Any]) -> N
     fresh = path.with_suffix(".tmp")
     with open(fresh, "wb") as file:
         torch.save({"progress": asdict(progress)} | states, file)
-        file.flush()
-        os.fsync(file.fileno())
+    _settle(fresh, path)
+
+
+def _settle(fresh: Path, path: Path) -> None:
+    """Put `fresh` in the place of `path`, both the file and its name safe from a power cut."""
+    _sync(fresh)
     os.replace(fresh, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
@@ -59,7 +76,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     fresh = path.with_suffix(".tmp")
     save_file(tensors, fresh)
-    os.replace(fresh, path)
+    _settle(fresh, path)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import m2cnn
 from m2cnn.errors import M2cnnError, SettingError, require
@@ -19,13 +21,19 @@ OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some photograph has no grade, 2 refused, 130 interrupted."""
     options = parse(arguments)
+    # A name that is not valid text is shown escaped: it must not stop the others.
+    sys.stdout.reconfigure(errors="backslashreplace") if hasattr(sys.stdout, "reconfigure") else None
     try:
         return options.run(options) or OK
-    except M2cnnError as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
+        return INTERRUPTED
+    except (M2cnnError, OSError) as error:
         print(f"m2cnn: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("m2cnn: interrupted; `m2cnn train --resume --out RUN` continues a training", file=sys.stderr)
+        resume = "; m2cnn train --resume --out RUN continues" if options.run is train else ""
+        print(f"m2cnn: interrupted{resume}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -76,20 +84,21 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
 
 
 def grade(options: argparse.Namespace) -> int:
-    from m2cnn.grader import Grader, find_photographs
+    from m2cnn.grader import SUFFIXES, Grader, find_photographs
 
     if not options.model:
         raise SettingError("grade", "no model", "--model BUNDLE", "`make demo` or `m2cnn train` makes one.")
-    grader = Grader.load(options.model, options.backend)
-    gradings = grader.grade_all(find_photographs(options.paths))
-    gradings = _write_as_read(Path(options.csv), gradings) if options.csv else gradings
-    show = _as_json if options.json else _as_line
-    missed = 0
-    for grading in gradings:
-        print(show(grading), flush=True)
-        missed += not grading.gradable
+    if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
+        raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
+    photographs = find_photographs(options.paths)
+    with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        grader = Grader.load(options.model, options.backend)
+        missed = 0
+        for grading in _write_as_read(file, grader.grade_all(photographs)):
+            print(_as_json(grading) if options.json else _as_line(grading), flush=True)
+            missed += not grading.gradable
     if not options.json:
-        print(DISCLAIMER)
+        print(f"model {grader.bundle.hash} ({grader.bundle.system}). {DISCLAIMER}")
     return UNGRADED if missed else OK
 
 
@@ -104,18 +113,17 @@ def _as_line(grading: Grading) -> str:
     return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}"
 
 
-def _write_as_read(path: Path, gradings: Iterable[Grading]) -> Iterable[Grading]:
+def _write_as_read(file: TextIO, gradings: Iterable[Grading]) -> Iterable[Grading]:
     """Each row is on disk before the next photograph is graded: nothing is lost when something breaks."""
     chances = [f"p{grade}" for grade in range(NUM_GRADES)]
     plain = ["image", "grade", "severity", "referable", "gradable", "reason", "system", "model"]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*plain, *chances, "note"])
-        for grading in gradings:
-            values = [getattr(grading, name) for name in plain]
-            writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
-            file.flush()
-            yield grading
+    writer = csv.writer(file)
+    writer.writerow([*plain, *chances, "note"])
+    for grading in gradings:
+        values = [getattr(grading, name) for name in plain]
+        writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
+        file.flush()
+        yield grading
 
 
 # train
@@ -146,7 +154,7 @@ def train(options: argparse.Namespace) -> None:
     if options.resume:
         if options.recipe or options.data or _short_settings(options):
             raise SettingError("train --resume", "a recipe, data or settings", "only --out RUN", "A run keeps its own.")
-        bundle = resume(options.out, cache=options.cache)
+        bundle = resume(options.out, cache=options.cache, images=options.images)
     else:
         if not options.recipe or not options.data:
             raise SettingError("train", "no recipe or no --data", "m2cnn train RECIPE --data DATA --out RUN")
@@ -231,7 +239,7 @@ def systems_list(options: argparse.Namespace) -> None:
     require("torch", "train")
     from m2cnn.systems import SYSTEMS
 
-    print("kappa of the paper, val / test")
+    print(f"kappa of the paper, val / test. {DISCLAIMER}")
     for system in SYSTEMS.values():
         print(f"{system.name:<12} {system.title:<12} {system.paper[0]:.3f} / {system.paper[1]:.3f}  {system.source}")
 
@@ -262,7 +270,9 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     imports.add_argument("name", help="eyepacs, idrid, folders or table")
     imports.add_argument("folder", help="the dataset's folder; for table, the CSV")
     imports.set_defaults(settings=[])
-    imports.epilog = "For table, KEY=VALUE names the columns: image=, patient=, eye=, grade=. " + DISCLAIMER
+    imports.epilog = (
+        "For table, KEY=VALUE names the columns: image=, patient=, eye=, grade=, dme=, quality=, split=. " + DISCLAIMER
+    )
     imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv in the folder)")
     split = _verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
     split.add_argument("manifest")
@@ -292,8 +302,13 @@ def data_import(options: argparse.Namespace) -> None:
     from m2cnn.data import import_dataset, write_manifest
 
     pairs = dict(text.partition("=")[::2] for text in options.settings)
-    imported = import_dataset(options.name, options.folder, **pairs)
-    out = Path(options.out) if options.out else imported.manifest.root / "manifest.csv"
+    folder = Path(options.folder)
+    if folder.is_file():
+        pairs, folder = {"csv": folder} | pairs, folder.parent
+    if taken := {"name", "folder"} & pairs.keys():
+        raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
+    imported = import_dataset(options.name, folder, **pairs)
+    out = Path(options.out) if options.out else _new(folder / "manifest.csv")
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
     elsewhere = (
@@ -304,11 +319,21 @@ def data_import(options: argparse.Namespace) -> None:
     print(f"{out}: {len(imported.manifest)} photographs{elsewhere}")
 
 
+def _new(path: Path) -> Path:
+    """Raises SettingError for a manifest that is there already: its splits and its lockbox would be lost."""
+    if path.exists():
+        raise SettingError(path, "it exists", "no manifest yet", "Name another with --out, or remove it yourself.")
+    return path
+
+
 def data_split(options: argparse.Namespace) -> None:
     from m2cnn.data import assign_splits, read_manifest, write_manifest
+    from m2cnn.data.opening import complete
+    from m2cnn.data.pairing import with_hashes_of_twins
 
     proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
-    manifest = assign_splits(read_manifest(options.manifest), proportions, options.seed, options.lockbox)
+    manifest = with_hashes_of_twins(complete(read_manifest(options.manifest)))
+    manifest = assign_splits(manifest, proportions, options.seed, options.lockbox)
     write_manifest(manifest, options.out or options.manifest)
     for name in ("train", "val", "test", "lockbox"):
         rows = [row for row in manifest if row.split == name]
@@ -318,11 +343,11 @@ def data_split(options: argparse.Namespace) -> None:
 def data_check(options: argparse.Namespace) -> int:
     from m2cnn.data import check_files, read_manifest
 
-    problems = check_files(read_manifest(options.manifest, options.images))
-    print(
-        "\n".join(str(problem) for problem in problems)
-        or "every photograph is there, with the bytes that the manifest says"
-    )
+    manifest = read_manifest(options.manifest, options.images)
+    problems = check_files(manifest)
+    hashed = sum(bool(row.sha256) for row in manifest)
+    fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
+    print("\n".join(str(problem) for problem in problems) or fine)
     return UNGRADED if problems else OK
 
 
@@ -337,6 +362,7 @@ def data_render(options: argparse.Namespace) -> None:
     from m2cnn.data.rendered import render_manifest
 
     folder = Path(options.folder)
+    _new(folder / "manifest.csv")
     manifest = render_manifest(
         folder, options.patients, options.seed, options.size, lesions=not options.no_lesions, workers=options.workers
     )

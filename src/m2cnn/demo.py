@@ -11,6 +11,7 @@ from m2cnn.bundle import Bundle
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.rendered import render_manifest
 from m2cnn.grader import Grader
+from m2cnn.grades import DISCLAIMER
 from m2cnn.preprocess import read_image
 from m2cnn.recipe import load_recipe
 from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page
@@ -34,6 +35,7 @@ def run(out: Path) -> dict:
     kappa = summary["metrics"]["qwk"]
     interval = f"{kappa['low']:.3f} to {kappa['high']:.3f}"
     print(f"kappa {kappa['value']:.3f} ({interval}) on {summary['n_patients']} unseen rendered patients")
+    print(DISCLAIMER)
     print(f"{where} ({time.monotonic() - started:.0f} s)")
     return summary
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from m2cnn.bundle import Bundle
 from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row
-from m2cnn.errors import DataError
+from m2cnn.data.splits import check_sides
+from m2cnn.errors import DataError, SettingError
 from m2cnn.grader import Grader
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
@@ -39,14 +40,17 @@ def evaluate(
     manifest's CSV, where its opening is recorded. Raises DataError where there is nothing to measure, LockboxError for
     a lockbox that is not open.
     """
+    if replicates < 1:
+        raise SettingError("replicates", str(replicates), "1 or more", "2000 gives steady intervals.")
+    check_sides(manifest)
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     predictions = predict(grader, chosen)
     if not np.any(predictions.grade >= 0):
         raise DataError(f"split {', '.join(splits)}", "no photograph with a grade", "graded photographs to measure on")
     summary = summarise(predictions, replicates, seed, _context(grader.bundle, manifest, splits, records))
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)
     return summary
@@ -79,4 +83,5 @@ def table(rows: Sequence[Row], gradings: Sequence[Grading]) -> Predictions:
 
 def _context(bundle: Bundle, manifest: Manifest, splits: Sequence[str], records: list[dict] | None) -> dict[str, Any]:
     context = {"system": bundle.system, "bundle": bundle.hash, "split": ",".join(splits), "manifest": manifest.digest()}
+    context["training_manifest"] = bundle.settings["training"]["manifest"]
     return context | ({"lockbox": records} if records else {})

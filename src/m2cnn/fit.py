@@ -27,7 +27,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from m2cnn.checkpoint import Progress, best_weights, save_checkpoint, save_weights
-from m2cnn.data.dataset import PassBatches, Pictures, Sampling, every_batch, loader, pass_order
+from m2cnn.data.dataset import PassBatches, Pictures, every_batch, loader
+from m2cnn.data.sampling import Sampling, pass_order
+from m2cnn.errors import M2cnnError
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.recipe import Optimiser, Recipe, Stage
 from m2cnn.tasks import Task
@@ -108,7 +110,6 @@ class Fit(LightningModule):
             self.averaged = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
         self.optimiser = make_optimiser(self.network, recipe.optimiser, new)
         self.batches = PassBatches(np.arange(len(data.train)), self.stage.batch, 0)
-        self.losses: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.saved = time.monotonic()
         self.stop = False
@@ -131,7 +132,7 @@ class Fit(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         pictures, grades = batch
         loss = self.task.loss(self.network(pictures).float(), grades)
-        self.losses.append(loss.detach())
+        self.loss = loss.detach()
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
@@ -145,7 +146,6 @@ class Fit(LightningModule):
         return self.network if self.averaged is None else self.averaged.module
 
     def on_train_epoch_start(self) -> None:
-        self.losses.clear()
         self.started = time.monotonic()
         self.first_batch = self.progress.batch
         if self.stage.frozen_norm:
@@ -166,6 +166,7 @@ class Fit(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
         self.progress.batch += 1
+        self.progress.loss += self._finite(self.loss)
         self.on_step(self.progress)
         stepped = (number + 1) % self.stage.accumulate == 0 or self.progress.batch == self.batches.total
         if stepped and self.averaged is not None:
@@ -178,6 +179,7 @@ class Fit(LightningModule):
     def on_validation_epoch_end(self) -> None:
         outputs = torch.cat(self.outputs).numpy()
         self.outputs.clear()
+        self._finite(outputs)
         truth = self.data.val.grades
         decoded = self.task.read(outputs)
         seconds = time.monotonic() - self.started
@@ -188,7 +190,7 @@ class Fit(LightningModule):
             "cells": self.stage.cells,
             "epoch": self.progress.epoch,
             "rate": self.stage.rate(self.progress.epoch),
-            "train_loss": float(torch.stack(self.losses).mean()),
+            "train_loss": self.progress.loss / self.progress.batch,
             "val_loss": float(self.task.loss(torch.from_numpy(outputs), torch.from_numpy(truth))),
             "val_kappa": quadratic_weighted_kappa(truth, decoded.grade),
             "seconds": round(seconds, 2),
@@ -205,7 +207,7 @@ class Fit(LightningModule):
         if kappa > self.progress.best:
             self.progress.best = kappa
             save_weights(self.judged, best_weights(self.folder, self.progress.stage))
-        self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+        self.progress.epoch, self.progress.batch, self.progress.loss = self.progress.epoch + 1, 0, 0.0
         self.on_pass(self.progress.history[-1])
         self.save()
 
@@ -218,6 +220,15 @@ class Fit(LightningModule):
         self.saved = time.monotonic()
         if self.stop:
             raise Interrupted
+
+    def _finite(self, numbers: Tensor | np.ndarray) -> float:
+        """Their mean. Raises M2cnnError for infinity or NaN: a run that diverged must not look like one that learns."""
+        mean = float(numbers.mean())
+        if not np.isfinite(mean):
+            place = f"stage {self.progress.stage}, pass {self.progress.epoch}, batch {self.progress.batch}"
+            repair = f"Lower stages.{self.progress.stage}.lr, or set precision=32, in a new run."
+            raise M2cnnError(place, "the training diverged (a number is not finite)", "finite numbers", repair)
+        return mean
 
     def restore(self, states: dict[str, Any]) -> None:
         """Continue from what `save` wrote."""

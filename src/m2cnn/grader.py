@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,22 +67,21 @@ class Grader:
 
     def _decide(self, items: list[tuple[str, np.ndarray | str]]) -> Iterator[Grading]:
         pictures = [what for _, what in items if not isinstance(what, str)]
-        decoded = self.bundle.task.read(self.predict(np.stack(pictures))) if pictures else None
-        taken = 0
+        outputs = iter(self.predict(np.stack(pictures)) if pictures else ())
         for name, what in items:
-            if isinstance(what, str):
-                yield ungradable(name, what, self.bundle.system, self.bundle.hash)
+            reason = what if isinstance(what, str) else ""
+            output = None if reason else next(outputs)
+            if output is not None and not np.isfinite(output).all():
+                # A network that overflows must not hand out a grade.
+                reason = "the network gave no finite number"
+            if reason:
+                yield ungradable(name, reason, self.bundle.system, self.bundle.hash)
             else:
-                yield self._grading(name, decoded, taken)
-                taken += 1
+                yield self._grading(name, self.bundle.task.read(output[None]))
 
-    def _grading(self, name: str, decoded: Decoded, row: int) -> Grading:
-        severity = float(decoded.severity[row])
-        if not np.isfinite(severity):
-            # A network that overflows must not hand out a grade.
-            return ungradable(name, "the network gave no finite number", self.bundle.system, self.bundle.hash)
-        grade = int(decoded.grade[row])
-        probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[row])
+    def _grading(self, name: str, decoded: Decoded) -> Grading:
+        severity, grade = float(decoded.severity[0]), int(decoded.grade[0])
+        probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[0])
         referable = grade >= ENDPOINTS["referable"]
         return Grading(name, grade, probabilities, severity, referable, True, "", self.bundle.system, self.bundle.hash)
 
@@ -97,18 +97,21 @@ def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable[Source], de
 
 
 def find_photographs(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as named, folders searched through, sorted. A named file is taken whatever its ending.
+    """Files as named, folders searched through (links to folders are not followed), sorted.
 
-    Raises DataError for a path that does not exist or a folder without photographs.
+    Nothing that was named is lost: a missing file, a folder that cannot be read or has no photograph stays in the list,
+    and gets its reason when it is graded. Raises DataError for an empty path.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise DataError(path, "no photograph in this folder", f"files ending in {', '.join(sorted(SUFFIXES))}")
-            found += inside
-        else:
-            # A missing file becomes a row with its reason: a list of names must not lose the others.
-            found.append(path)
+    for path in paths:
+        if not str(path):
+            raise DataError("paths", "an empty path", "a file or a folder", "Is a variable of your shell unset?")
+        found += _below(Path(path)) if Path(path).is_dir() else [Path(path)]
     return found
+
+
+def _below(folder: Path) -> list[Path]:
+    unreadable: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))
+    inside = [Path(parent) / name for parent, _, names in walk for name in names]
+    return sorted([p for p in inside if p.suffix.lower() in SUFFIXES] + unreadable) or [folder]

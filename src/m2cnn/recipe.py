@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from m2cnn.data.augment import Augment
-from m2cnn.data.dataset import Sampling
+from m2cnn.data.sampling import Sampling
 from m2cnn.errors import SettingError, did_you_mean
 from m2cnn.models import LADDERS
 
@@ -185,6 +185,8 @@ def _assign(table: Any, keys: list[str], value: Any, text: str) -> None:
             raise SettingError("override", f'"{text}"', f"stages.0 to stages.{len(table) - 1}, or stages.*, and a key")
         for place in places:
             _assign(place, rest, value, text)
+    elif not isinstance(table, dict):
+        raise SettingError("override", f'"{text}"', "a setting", f'The part before ".{key}" is not a table.')
     elif rest:
         _assign(table.setdefault(key, {}), rest, value, text)
     else:

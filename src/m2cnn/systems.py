@@ -46,10 +46,24 @@ class System:
         return replace(self, members=tuple(_customise(m, recipe) for m in self.members))
 
 
+def described(member: Member) -> dict:
+    """A member as plain values, to tell whether it is still the same."""
+    parts = {"network": member.network, "task": member.task, "preprocess": member.preprocess}
+    return {name: part.to_dict() for name, part in parts.items()}
+
+
+def without_first_weights(network: NetworkSettings) -> NetworkSettings:
+    """The same settings, starting at random: for a network whose weights are loaded next."""
+    return replace(network, weights="") if isinstance(network, NetworkSettings) else network
+
+
 def _customise(member: Member, recipe: Recipe) -> Member:
-    network = (
-        type(member.network).from_dict(member.network.to_dict() | recipe.network) if recipe.network else member.network
-    )
+    network = member.network
+    if recipe.network:
+        if not isinstance(network, NetworkSettings):
+            got = f"[network] changes {', '.join(recipe.network)}"
+            raise SettingError("recipe", got, "none for a network of your own", "Change it where you define it.")
+        network = NetworkSettings.from_dict(network.to_dict() | recipe.network)
     # Another task starts from its own defaults; the same task keeps the row's settings.
     task = member.task.to_dict() if recipe.task.get("name", member.task.name) == member.task.name else {}
     preprocess = Preprocess.from_dict(member.preprocess.to_dict() | recipe.preprocess)

@@ -68,7 +68,7 @@ class Task:
     def __post_init__(self) -> None:
         _choice(self.name, "decode", self.decode, self.decodes)
         _choice(self.name, "rule", self.rule, ("argmax", "expectation"))
-        cuts = tuple(float(c) for c in self.cuts)
+        cuts = tuple(_number(self.name, "cuts", c) for c in self.cuts)
         if len(cuts) != NUM_GRADES - 1 or not np.all(np.diff(cuts) > 0):
             raise SettingError(
                 f"task {self.name}, cuts", f"{cuts}", "four increasing numbers", "Default: 0.5 1.5 2.5 3.5."
@@ -180,7 +180,7 @@ class MultiTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
+        if not _number(self.name, "weight", self.weight) >= 0:
             raise SettingError("task multitask, weight", f"{self.weight}", "a number >= 0", "The poster's is 1.")
 
     def initial_bias(self) -> list[float]:
@@ -218,6 +218,12 @@ def task_from_dict(settings: dict) -> Task:
                 f"task {name}", f'unknown setting "{key}"', "a setting of that task", did_you_mean(key, known)
             )
     return TASKS[name](**settings)
+
+
+def _number(task: str, setting: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SettingError(f"task {task}, {setting}", repr(value), "a number")
+    return float(value)
 
 
 def _choice(task: str, setting: str, value: str, choices: tuple[str, ...]) -> None:

@@ -28,6 +28,8 @@ from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Prepared, prepare
 from m2cnn.data.dataset import Pictures, every_batch, loader
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
+from m2cnn.data.opening import complete
+from m2cnn.data.pairing import with_hashes_of_twins
 from m2cnn.data.splits import assign_splits
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
@@ -35,10 +37,11 @@ from m2cnn.export import save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.recipe import Recipe, recipe_from_dict
 from m2cnn.report import curves_svg
-from m2cnn.systems import Member, System, get
+from m2cnn.systems import Member, System, described, get, without_first_weights
 from m2cnn.tables import table_bytes, write_atomically
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
+UNREADABLE = "unreadable.json"
 MANIFEST, METRICS, CURVES = "manifest.csv", "metrics.csv", "curves.svg"
 
 
@@ -81,6 +84,7 @@ def train(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
     system = (system or get(recipe.system)).customised(recipe)
+    _check(system, recipe)
     manifest = _ready(manifest, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     precision = recipe.precision if recipe.precision != "auto" else _fastest(system, recipe)
@@ -93,16 +97,25 @@ def train(
         "system": system.name,
         "images_root": str(manifest.root.resolve()),
         "precision": precision,
+        "members": [described(member) for member in system.members],
     }
     _write_json(folder / RUN, run)
     return _go(Run(folder, system, recipe, manifest, precision), cache)
 
 
-def resume(folder: str | Path, *, system: System | None = None, cache: str | Path | None = None) -> Bundle:
+def resume(
+    folder: str | Path,
+    *,
+    system: System | None = None,
+    cache: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Bundle:
     """Continue an interrupted run; it ends bit-equal to one that was never interrupted (CPU). A finished run is a
     no-op.
 
-    Raises SettingError for a folder that is no run.
+    images: where the photographs lie now, if they moved.
+    Raises SettingError for a folder that is no run and for a system that is not the one it was started with, DataError
+    for photographs that are missing.
     """
     folder = Path(folder)
     if not (folder / RUN).is_file():
@@ -113,8 +126,11 @@ def resume(folder: str | Path, *, system: System | None = None, cache: str | Pat
     recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
     if (folder / DONE).is_file():
         return load_bundle(folder)
-    manifest = read_manifest(folder / MANIFEST, run["images_root"])
+    manifest = complete(read_manifest(folder / MANIFEST, images or run["images_root"]))
     system = (system or get(run["system"])).customised(recipe)
+    if [described(member) for member in system.members] != run["members"]:
+        got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
+        raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
     return _go(Run(folder, system, recipe, manifest, run["precision"]), cache)
 
 
@@ -132,12 +148,25 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _check(system: System, recipe: Recipe) -> None:
+    """What would otherwise be found only after hours."""
+    if len(system.members) != 1:
+        raise SettingError(f"system {system.name}", f"{len(system.members)} members", "one member")
+    task = system.members[0].task
+    if recipe.fit_cuts and not task.uses_cuts:
+        got = f"task {task.name} decodes by argmax"
+        raise SettingError(
+            "recipe, fit_cuts", got, "a decode with cuts", "Set fit_cuts=false or task.rule=expectation."
+        )
+
+
 def _ready(manifest: Manifest, recipe: Recipe) -> Manifest:
     """The manifest with every patient on one side, and enough to train on."""
     split = recipe.split
-    if any(not row.split for row in manifest):
-        proportions = {"train": split.train, "val": split.val, "test": split.test}
-        manifest = assign_splits(manifest, {k: v for k, v in proportions.items() if v}, split.seed, split.lockbox)
+    manifest = with_hashes_of_twins(complete(manifest))
+    # Also where every row has a split: it refuses a patient on two sides.
+    proportions = {"train": split.train, "val": split.val, "test": split.test}
+    manifest = assign_splits(manifest, {k: v for k, v in proportions.items() if v}, split.seed, split.lockbox)
     for name, least in (("train", 2), ("val", 2)):
         grades = {row.grade for row in manifest.select(name) if row.grade is not None}
         if len(grades) < least:
@@ -152,17 +181,15 @@ def _ready(manifest: Manifest, recipe: Recipe) -> Manifest:
 
 def _fastest(system: System, recipe: Recipe) -> str:
     member, stage = system.members[0], recipe.stages[-1]
-    return faster_precision(
-        replace(member.network, weights="").build(member.task.outputs, stage.cells), member.task, stage.size
-    )
+    network = without_first_weights(member.network).build(member.task.outputs, stage.cells)
+    return faster_precision(network, member.task, stage.size)
 
 
 def _go(run: Run, cache: str | Path | None) -> Bundle:
     sizes = sorted({stage.size for stage in run.recipe.stages})
-    seen = Manifest(
-        tuple(row for row in run.manifest.select("train", "val") if row.grade is not None), run.manifest.root
-    )
+    seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if _teaches(row)), run.manifest.root)
     prepared = prepare(seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers))
+    _same_photographs(run.folder / UNREADABLE, prepared)
     network = _train_stages(run, prepared)
     member = _with_fitted_cuts(run, prepared, network)
     final = run.recipe.stages[-1]
@@ -187,7 +214,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
 def _training_facts(run: Run, prepared: Prepared) -> dict[str, Any]:
     train, val = run.manifest.select("train"), run.manifest.select("val")
     return {
-        "photographs": sum(row.grade is not None for row in train),
+        "photographs": len(_rows(run, "train", prepared)),
         "patients": len(train.patients()),
         "validation_patients": len(val.patients()),
         "sources": sorted({row.source for row in train if row.source}),
@@ -208,7 +235,7 @@ def _train_stages(run: Run, prepared: Prepared) -> nn.Module:
             if number > progress.stage:
                 progress = Progress(number, history=progress.history)
             network, new = network_of_stage(run.member, run.recipe, number, run.checkpoints)
-            data = _stage_data(run, prepared, run.recipe.stages[number].size)
+            data = _stage_data(run, prepared, number)
             fit = Fit(network, run.member.task, run.recipe, data, progress, run.checkpoints, new)
             if states is not None:
                 fit.restore(states)
@@ -232,7 +259,7 @@ def network_of_stage(
     cells.
     """
     before = recipe.stages[max(0, number - 1)].cells
-    settings = member.network if number == 0 else replace(member.network, weights="")
+    settings = member.network if number == 0 else without_first_weights(member.network)
     torch.manual_seed(recipe.seed)
     network = settings.build(member.task.outputs, before)
     if number == 0:
@@ -250,12 +277,25 @@ def network_of_stage(
 
 def _rows(run: Run, split: str, prepared: Prepared) -> list[Row]:
     """Graded, readable photographs of a split."""
-    return [row for row in run.manifest.select(split) if row.grade is not None and row.image not in prepared.failed]
+    return [row for row in run.manifest.select(split) if _teaches(row) and row.image not in prepared.failed]
 
 
-def _stage_data(run: Run, prepared: Prepared, size: int) -> StageData:
-    recipe, border = run.recipe, run.member.preprocess.background
-    train = Pictures(prepared, _rows(run, "train", prepared), size, recipe.augment, (recipe.seed, size), border)
+def _teaches(row: Row) -> bool:
+    """Whether a photograph has a grade that can be trusted."""
+    return row.grade is not None and row.quality != "ungradable"
+
+
+def _same_photographs(path: Path, prepared: Prepared) -> None:
+    """A resumed run sees the photographs that it began with, or stops: a lost disk must not change it silently."""
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != prepared.failed:
+        got = f"other photographs are unreadable than when the run began: {', '.join(sorted(prepared.failed)[:3])}"
+        raise DataError(path, got, "the same photographs", "Are all disks there? Resume then.")
+    _write_json(path, prepared.failed)
+
+
+def _stage_data(run: Run, prepared: Prepared, number: int) -> StageData:
+    recipe, border, size = run.recipe, run.member.preprocess.background, run.recipe.stages[number].size
+    train = Pictures(prepared, _rows(run, "train", prepared), size, recipe.augment, (recipe.seed, number), border)
     return StageData(train, Pictures(prepared, _rows(run, "val", prepared), size), recipe.sampling, recipe.workers)
 
 
@@ -264,10 +304,6 @@ def _with_fitted_cuts(run: Run, prepared: Prepared, network: nn.Module) -> Membe
     task = run.member.task
     if not run.recipe.fit_cuts:
         return run.member
-    if not task.uses_cuts:
-        raise SettingError(
-            "recipe, fit_cuts", f"task {task.name} decodes by argmax", "a decode with cuts", "Set fit_cuts = false."
-        )
     final = run.recipe.stages[-1]
     pictures = Pictures(prepared, _rows(run, "val", prepared), final.size)
     batches = loader(pictures, every_batch(len(pictures), final.batch))

@@ -9,11 +9,12 @@ from m2cnn.data.manifest import (
     Row,
     check_files,
     fill_hashes,
+    in_lockbox,
     read_manifest,
     write_manifest,
 )
 from m2cnn.data.opening import open_data
-from m2cnn.data.splits import assign_splits, in_lockbox, kfold
+from m2cnn.data.splits import assign_splits, check_sides, kfold
 
 __all__ = [
     "IMPORTERS",
@@ -24,6 +25,7 @@ __all__ = [
     "Row",
     "assign_splits",
     "check_files",
+    "check_sides",
     "fill_hashes",
     "import_dataset",
     "in_lockbox",

@@ -29,7 +29,7 @@ from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.tables import read_table
 
 EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
-OWN_PATIENT = "no patient ids: each photograph counts as its own patient; say so beside every result"
+OWN_PATIENT = "without a patient's id; each counts as its own patient: say so beside every result"
 GRADE_FOLDERS = {
     0: ("no_dr", "nodr", "no_apparent_retinopathy", "no_retinopathy", "normal", "healthy"),
     1: ("mild", "mild_dr", "mild_npdr"),
@@ -86,7 +86,7 @@ def idrid(folder: str | Path) -> Imported:
     folder = Path(folder)
     inner = "B. Disease Grading/" if (folder / "B. Disease Grading").is_dir() else ""
     rows: list[Row] = []
-    notes = [f"idrid: {OWN_PATIENT}"]
+    notes = [f"idrid: photographs {OWN_PATIENT}"]
     for part, kind, split in (("a. Training Set", "Training", ""), ("b. Testing Set", "Testing", "test")):
         images = f"{inner}1. Original Images/{part}"
         labels = sorted((folder / inner / "2. Groundtruths").glob(f"*{kind}*.csv"))
@@ -125,7 +125,10 @@ def folders(folder: str | Path) -> Imported:
         for image in photographs.values():
             patient, eye = patient_and_eye(image)
             rows.append(Row(image, patient, eye, grade))
-    return _imported("folders", folder, rows, _own_patient_note("folders", rows))
+    taken = {row.image for row in rows}
+    left = [image for image in photographs_below(folder).values() if image not in taken and not image.startswith(".")]
+    notes = [f"folders: {len(left)} photographs outside the folders of grades, left out"] if left else []
+    return _imported("folders", folder, rows, notes + _own_patient_note("folders", rows))
 
 
 def grade_of_folder(name: str) -> int | None:
@@ -214,7 +217,8 @@ def _plain(name: str) -> str:
 
 
 def _own_patient_note(name: str, rows: list[Row]) -> list[str]:
-    return [f"{name}: {OWN_PATIENT}"] if rows and not any(row.eye for row in rows) else []
+    alone = sum(not row.eye for row in rows)
+    return [f"{name}: {alone} of {len(rows)} photographs {OWN_PATIENT}"] if alone else []
 
 
 def _imported(source: str, folder: Path, rows: list[Row], notes: list[str]) -> Imported:

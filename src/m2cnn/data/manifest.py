@@ -86,6 +86,22 @@ def _is_inside(image: str) -> bool:
     return str(path) == image and not path.is_absolute() and not re.search(r"\\|^\w:|^\.$|(^|/)\.\.(/|$)", image)
 
 
+LOCKBOX = 0.1  # the share of patients that is set aside
+
+
+def in_lockbox(patient: str, fraction: float = LOCKBOX) -> bool:
+    """Whether a patient belongs to the lockbox: the SHA-256 of the id, read as a number in [0, 1), is below `fraction`.
+
+    It depends on nothing else, so a patient stays where he is when the dataset grows, is split again, or meets another.
+    """
+    return draw_of(patient) < fraction
+
+
+def draw_of(text: str) -> float:
+    """A number in [0, 1) that is the same on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Rows and the folder that their image paths start from. Raises DataError when an image stands twice."""
@@ -122,12 +138,13 @@ class Manifest:
         return Manifest(tuple(row for row in self.rows if row.grade is not None), self.root)
 
     def select(self, *splits: str) -> Manifest:
-        """The photographs of one or several splits; "all" is everything but the lockbox.
+        """The photographs of one or several splits; "all" is everything but the lockbox, assigned or not.
 
         Raises LockboxError for "lockbox", SettingError for an unknown name, DataError when nothing is selected.
         """
         wanted = _wanted(splits)
-        rows = tuple(row for row in self.rows if row.split in wanted)
+        locked = {row.image for row in self.rows if not row.split and in_lockbox(row.patient)}
+        rows = tuple(row for row in self.rows if row.split in wanted and row.image not in locked)
         if not rows:
             have = dict(Counter(row.split or "(no split)" for row in self.rows))
             got = f"no photograph in {' or '.join(splits)}"

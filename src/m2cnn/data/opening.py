@@ -22,9 +22,9 @@ def open_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
     """
     path = Path(spec)
     if path.is_file():
-        return _complete(read_manifest(path, images))
+        return complete(read_manifest(path, images))
     if (path / "manifest.csv").is_file():
-        return _complete(read_manifest(path / "manifest.csv", images or _images_root(path)))
+        return complete(read_manifest(path / "manifest.csv", images or _images_root(path)))
     name, _, folder = str(spec).partition(":")
     if not path.is_dir():
         if not folder:
@@ -70,7 +70,8 @@ def _images_root(run: Path) -> Path:
         ) from cause
 
 
-def _complete(manifest: Manifest) -> Manifest:
+def complete(manifest: Manifest) -> Manifest:
+    """The manifest itself. Raises DataError when photographs are missing."""
     missing = missing_files(manifest)
     if missing:
         got = f"{len(missing)} of {len(manifest)} photographs are missing, the first is {missing[0]}"

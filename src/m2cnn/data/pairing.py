@@ -13,7 +13,8 @@ from m2cnn.data.manifest import Manifest, file_hash
 from m2cnn.errors import DataError, did_you_mean
 
 PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
-PATIENT_EYE = re.compile(r"(?P<patient>.+)_(?P<eye>left|right)")
+PATIENT_EYE = re.compile(r"(?P<patient>.+?)[_-](?P<eye>left|right|[lr]|o[ds])(?:[_-]?\d+)?", re.IGNORECASE)
+EYE_OF = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 
 
 class Matching:
@@ -84,14 +85,18 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def patient_and_eye(image: str) -> tuple[str, str]:
-    """(patient, eye) of <patient>_<left|right>.jpeg; a photograph named otherwise is its own patient.
+    """(patient, eye) of <patient>_<left|right>.jpeg; also l, r, od, os, "-", any case, and a field number.
+
+    A photograph named otherwise is its own patient.
 
     >>> patient_and_eye("train/10_left.jpeg"), patient_and_eye("0/IDRiD_118.jpg")
     (('10', 'left'), ('IDRiD_118', ''))
+    >>> patient_and_eye("10_OD.png"), patient_and_eye("247_l2.jpg")
+    (('10', 'right'), ('247', 'left'))
     """
     stem = stem_of(image.rpartition("/")[2])
     match = PATIENT_EYE.fullmatch(stem)
-    return (match["patient"], match["eye"]) if match else (stem, "")
+    return (match["patient"], EYE_OF[match["eye"].lower()]) if match else (stem, "")
 
 
 def need_columns(place: str, columns: list[str], needed: tuple[str, ...]) -> None:

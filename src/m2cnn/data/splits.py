@@ -7,17 +7,15 @@ version: every draw is a hash of the seed and the patient's id.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.manifest import LOCKBOX, Manifest, Row, draw_of, in_lockbox
 from m2cnn.errors import DataError, SettingError, did_you_mean
 
-LOCKBOX = 0.1
 PROPORTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -58,12 +56,10 @@ def kfold(manifest: Manifest, k: int, seed: int = 0, lockbox: float = LOCKBOX) -
     return [_with_sides(manifest, units, side | free_side) for free_side in sides]
 
 
-def in_lockbox(patient: str, fraction: float = LOCKBOX) -> bool:
-    """Whether a patient belongs to the lockbox: the SHA-256 of the id, read as a number in [0, 1), is below `fraction`.
-
-    It depends on nothing else, so a patient stays where he is when the dataset grows, is split again, or meets another.
-    """
-    return _draw(patient) < fraction
+def check_sides(manifest: Manifest) -> None:
+    """DataError naming a patient, or patients who share a picture, with photographs in two splits."""
+    for unit, rows in units_of(manifest).items():
+        _given_split(unit, rows)
 
 
 def units_of(manifest: Manifest) -> dict[str, list[Row]]:
@@ -108,11 +104,6 @@ def _is_locked(rows: list[Row], fraction: float) -> bool:
     return any(in_lockbox(row.patient, fraction) for row in rows)
 
 
-def _draw(text: str) -> float:
-    """A number in [0, 1) that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
-
-
 def _dealt(units: dict[str, list[Row]], proportions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Unit -> split. Units stand in order of highest grade and number of photographs, by chance where equal; the splits
 
@@ -121,7 +112,7 @@ def _dealt(units: dict[str, list[Row]], proportions: Mapping[str, float], seed: 
 
     def place(unit: str) -> tuple[int, int, float, str]:
         highest = max(-1 if row.grade is None else row.grade for row in units[unit])
-        return highest, len(units[unit]), _draw(f"{seed}:{unit}"), unit
+        return highest, len(units[unit]), draw_of(f"{seed}:{unit}"), unit
 
     return dict(zip(sorted(units, key=place), _spread(proportions, len(units)), strict=True))
 
