@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from m2cnn.errors import ImageError
 from m2cnn.field import find_field
-from m2cnn.preprocess import read_image
+from m2cnn.photograph import read_image
 from m2cnn.quality import STRUCTURE, WEIGHTS, check_fundus, measure
 
 SCENES = ("astronaut", "cat", "coffee", "colorwheel", "hubble_deep_field", "immunohistochemistry", "logo", "rocket")

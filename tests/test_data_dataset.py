@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2cnn.data.augment import Augment, apply, draw
-from m2cnn.data.cache import prepare
+from m2cnn.data.cache import cache_pictures
 from m2cnn.data.dataset import PassBatches, Pictures, every_batch, loader
 from m2cnn.data.sampling import Sampling, pass_order
 from m2cnn.preprocess import Preprocess
@@ -16,7 +16,7 @@ STILL = Augment(0, False, 0, 0, 0, 0)
 
 @pytest.fixture(scope="module")
 def prepared(rendered, tmp_path_factory):
-    return prepare(rendered, Preprocess(), [56], tmp_path_factory.mktemp("pictures"), 1)
+    return cache_pictures(rendered, Preprocess(), [56], tmp_path_factory.mktemp("pictures"), 1)
 
 
 def test_no_augmentation_changes_nothing():

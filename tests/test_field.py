@@ -150,7 +150,7 @@ def test_large_photographs_are_searched_on_a_copy():
 
 @pytest.mark.real
 def test_real_photographs_have_a_field(real_data):
-    from m2cnn.preprocess import read_image
+    from m2cnn.photograph import read_image
 
     paths = [
         *sorted((real_data / "eyepacs256" / "train").iterdir())[::200],
@@ -168,7 +168,7 @@ def test_real_photographs_have_a_field(real_data):
 @pytest.mark.real
 def test_idrid_circles_agree_with_the_camera(real_data):
     # One camera took all of IDRiD: the radius is the same in every photograph, although all are cut at top and bottom.
-    from m2cnn.preprocess import read_image
+    from m2cnn.photograph import read_image
 
     paths = sorted((real_data / "idrid").rglob("*.jpg"))[::20]
     radii = np.array([find_field(read_image(path)).radius for path in paths])

@@ -12,7 +12,8 @@ from PIL import Image
 
 from m2cnn.errors import BundleError, ImageError, SettingError
 from m2cnn.field import Field
-from m2cnn.preprocess import Preprocess, read_image, subtract_local_mean
+from m2cnn.photograph import read_image
+from m2cnn.preprocess import Preprocess, subtract_local_mean
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:60, :80]
@@ -203,7 +204,7 @@ def test_places_without_a_file_are_refused(tmp_path):
 def test_huge_files_are_not_loaded(tmp_path, monkeypatch):
     path = tmp_path / "eye.png"
     path.write_bytes(encoded(COLOUR, "PNG"))
-    monkeypatch.setattr("m2cnn.preprocess.MAX_BYTES", 100)
+    monkeypatch.setattr("m2cnn.photograph.MAX_BYTES", 100)
     with pytest.raises(ImageError, match="at most 100"):
         read_image(path)
 

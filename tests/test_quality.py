@@ -10,7 +10,7 @@ import sklearn.datasets
 
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, find_field
-from m2cnn.preprocess import read_image
+from m2cnn.photograph import read_image
 from m2cnn.quality import LIMITS, WEIGHTS, check_fundus, judge, measure
 from m2cnn.synthetic import render
 

@@ -12,7 +12,7 @@ from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.rendered import render_manifest
 from m2cnn.grader import Grader
 from m2cnn.grades import DISCLAIMER
-from m2cnn.preprocess import read_image
+from m2cnn.photograph import read_image
 from m2cnn.recipe import load_recipe
 from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page
 from m2cnn.summary import TITLES, read_metrics

@@ -82,7 +82,8 @@ def _contrast(thumb: np.ndarray) -> np.ndarray:
     k = max(2, min(thumb.shape[:2]) // 25)
     corners = [thumb[rows, columns] for rows in (slice(k), slice(-k, None)) for columns in (slice(k), slice(-k, None))]
     background = np.median(np.concatenate(corners).reshape(-1, 3), axis=0)
-    return np.abs(thumb - background).max(axis=2).astype(np.uint8)
+    red, green, blue = (np.abs(thumb[..., i] - background[i]) for i in range(3))
+    return np.maximum(np.maximum(red, green), blue).astype(np.uint8)
 
 
 # --- a circle through the edge ----------------------------------------------------------------------------------------
@@ -120,16 +121,23 @@ def _fit_circle(points: np.ndarray, smallest: float, largest: float) -> Circle |
     circles = circles[(circles[:, 2] >= smallest) & (circles[:, 2] <= largest)]
     if not len(circles):
         return None
-    x, y, radius = (circles[:, i : i + 1] for i in range(3))
-    away = np.hypot(points[:, 0] - x, points[:, 1] - y) / radius - 1  # (circles, points)
-    votes = (np.abs(away) < TOLERANCE).sum(axis=1) - (away > TOLERANCE).sum(axis=1)
-    circle = circles[np.argmax(votes)]
+    circle = circles[np.argmax(_votes(points, circles))]
     for _ in range(3):
         near = np.abs(np.hypot(*(points - circle[:2]).T) / circle[2] - 1) < TOLERANCE
         if near.sum() < 12:
             return None
         circle = _least_squares(points[near])
     return (float(circle[0]), float(circle[1]), float(circle[2])) if smallest <= circle[2] <= largest else None
+
+
+def _votes(points: np.ndarray, circles: np.ndarray) -> np.ndarray:
+    """Points (N, 2) on each circle (n, 3), less those outside it, within TOLERANCE -> (n,)."""
+    x, y, radius = (circles[:, i : i + 1] for i in range(3))
+    # Squares spare a root for each of 30,000 pairs; most of the search's time was spent here.
+    square = (points[:, 0] - x) ** 2 + (points[:, 1] - y) ** 2  # (circles, points)
+    within = np.count_nonzero(square < (radius * (1 + TOLERANCE)) ** 2, axis=1)
+    deep = np.count_nonzero(square <= (radius * (1 - TOLERANCE)) ** 2, axis=1)
+    return 2 * within - deep  # on: within - deep; outside: N - within; N is the same for all
 
 
 @lru_cache(maxsize=1)

@@ -13,8 +13,8 @@ import numpy as np
 from m2cnn.bundle import Bundle, Predict, load_bundle
 from m2cnn.errors import DataError, ImageError
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
-from m2cnn.preprocess import find_field, read_image
-from m2cnn.quality import check_fundus
+from m2cnn.photograph import PhotographFile
+from m2cnn.quality import check_file
 from m2cnn.tasks import Decoded
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
@@ -58,10 +58,8 @@ class Grader:
         """(name, picture), or (name, reason) for what must not be graded."""
         name = "bytes" if isinstance(source, bytes) else str(source)
         try:
-            photograph = read_image(source)
-            field = find_field(photograph)
-            reason = check_fundus(photograph, field)
-            return name, reason or self.bundle.preprocess(photograph, self.bundle.size, field)
+            file = PhotographFile(source)
+            return name, check_file(file) or self.bundle.preprocess.read(file, self.bundle.size)
         except ImageError as error:
             return name, str(error)
 

@@ -1,150 +1,25 @@
-"""From a file to the picture that a network sees: read, find the round field of view, crop, resize.
+"""From a photograph to the picture that a network sees: crop to the round field of view, resize.
 
-Four steps, the same in training, Python, HTTP and ONNX, because all of them call this file.
+The same in training, Python, HTTP and ONNX, because all of them call this file, on what photograph.py reads.
 
 Coordinates are OpenCV's: x to the right, y down, the centre of the first pixel is (0, 0). Colours are RGB, uint8.
-ICC profiles are not applied: the public sets were graded, and networks are trained, on the stored values.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
-from m2cnn.errors import BundleError, ImageError, SettingError, did_you_mean
-from m2cnn.field import MIN_SIDE, Field, check_image, find_field
+from m2cnn.errors import BundleError, SettingError, did_you_mean
+from m2cnn.field import Field, check_image, find_field
+from m2cnn.photograph import PhotographFile
 
-__all__ = ["Field", "Preprocess", "check_image", "find_field", "read_image", "subtract_local_mean"]
-
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
-BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
-MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
-MAX_BYTES = 512 * 2**20
 VERSION = 1
-
-# --- read -------------------------------------------------------------------------------------------------------------
-
-
-def read_image(source: str | Path | bytes) -> np.ndarray:
-    """Read a photograph (a path, or the bytes of a file) -> (H, W, 3) uint8 RGB, upright.
-
-    EXIF orientation is applied; grey becomes three equal channels; palette and CMYK (plain or Adobe-inverted) become
-    RGB; 16-bit values are scaled so that 65535 becomes 255. An opaque alpha channel is dropped.
-    Refused with ImageError: everything that is no PNG, JPEG, TIFF or WebP, broken or cut-off files, several pages or
-    frames, transparency, 12-bit values in a 16-bit file, sides under 16 px and more than 80 million pixels.
-    """
-    place = "<bytes>" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), place)
-    if not data:
-        raise ImageError(place, "the file is empty", _expected(), "Copy the file again from its source.")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_header(picture, place)
-            picture.load()
-            depth = _bits_per_channel(picture, data, place)
-            upright = ImageOps.exif_transpose(picture)
-            image = _to_rgb(upright, depth, picture.format == "JPEG" and "adobe" not in picture.info, place)
-            kind = picture.format
-    except ImageError:
-        raise
-    except Image.UnidentifiedImageError as cause:
-        raise ImageError(place, f"unreadable, begins {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
-        raise ImageError(place, "too many pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.") from cause
-    except Exception as cause:  # whatever a decoder raises on a damaged file (a dozen kinds), the file is at fault
-        raise ImageError(place, f"damaged picture ({cause})", _expected(), "Copy the file again.") from cause
-    if kind in ("JPEG", "MPO") and _is_grey_filled(image):
-        raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
-    return image
-
-
-def _expected() -> str:
-    return "a PNG, JPEG, TIFF or WebP photograph"
-
-
-def _read_bytes(path: Path, place: str) -> bytes:
-    try:
-        if not path.exists():
-            raise ImageError(place, "no such file", _expected(), "Check the path.")
-        if not path.is_file():
-            raise ImageError(place, "not a file", _expected(), "Name the photographs in it, one by one.")
-        if path.stat().st_size > MAX_BYTES:
-            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce it.")
-        return path.read_bytes()
-    except (OSError, ValueError) as cause:
-        if isinstance(cause, ImageError):
-            raise
-        raise ImageError(place, f"cannot be read ({cause})", _expected(), "Check the path and its rights.") from cause
-
-
-def _check_header(picture: Image.Image, place: str) -> None:
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(place, f"{width} x {height} pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(place, f"{width} x {height} pixels", f"at least {MIN_SIDE} x {MIN_SIDE}", "Use the original.")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # in MPO, a camera's JPEG, the further frames are previews
-        raise ImageError(place, f"{frames} pages or frames", "a single photograph", "Save the wanted page alone.")
-
-
-def _bits_per_channel(picture: Image.Image, data: bytes, place: str) -> int:
-    if picture.format == "PNG":
-        return data[24]  # IHDR; Pillow itself reduces 16-bit colour to its high bytes without a word
-    if picture.format == "TIFF":
-        bits = np.max(picture.tag_v2.get(BITS_PER_SAMPLE, 8))
-        odd = picture.tag_v2.get(PLANAR_CONFIGURATION, 1) != 1 or picture.tag_v2.get(PHOTOMETRIC, 1) == 0
-        if bits == 16 and odd:  # Pillow mixes the planes up, and does not turn white and black
-            raise ImageError(place, "16-bit TIFF with planes apart or white as zero", _expected(), "Save it as PNG.")
-        return int(bits)
-    return 8
-
-
-def _to_rgb(picture: Image.Image, depth: int, plain_jpeg: bool, place: str) -> np.ndarray:
-    """Any mode that a fundus camera or an editor writes -> (H, W, 3) uint8; other modes are refused."""
-    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        picture = _without_alpha(picture, place)
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and depth == 16):
-        grey = np.rint(np.asarray(picture).astype(np.float32) / 257).astype(np.uint8)
-        image = np.repeat(grey[:, :, None], 3, axis=2)
-    elif picture.mode == "CMYK":
-        # Pillow takes every CMYK JPEG for Adobe's inverted one.
-        ink = Image.fromarray(255 - np.asarray(picture), "CMYK") if plain_jpeg else picture
-        image = np.array(ink.convert("RGB"))
-    elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
-        image = np.array(picture.convert("RGB"))
-    else:
-        raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as PNG.")
-    if depth == 16 and image.max() < 16:
-        got = "a 16-bit file with no value above 4095 (12-bit values?)"
-        raise ImageError(place, got, "values up to 65535", "Multiply the values by 16, or save it as 8-bit PNG.")
-    return image
-
-
-def _without_alpha(picture: Image.Image, place: str) -> Image.Image:
-    rgba = picture.convert("RGBA")
-    if rgba.getextrema()[3][0] < 255:
-        raise ImageError(place, "transparent pixels", "an opaque photograph", "Flatten it on black.")
-    return rgba.convert("RGB")
-
-
-def _is_grey_filled(image: np.ndarray) -> bool:
-    # libjpeg fills what a damaged file lacks, to its last corner, with 128, and Pillow does not tell. The corners of a
-    # Graham-processed photograph are all grey.
-    def flat(corner: np.ndarray) -> bool:
-        return bool(np.abs(corner.astype(np.int16) - 128).max() <= 1)
-
-    return flat(image[-4:, -8:]) and not flat(image[:4, :8])
-
-
-# --- crop -------------------------------------------------------------------------------------------------------------
+OVERSAMPLED = 1.5  # decoded px per px of the picture: 0.5 grey levels from the whole decode, 4 in one px of a hundred
 
 COLOURS = ("natural", "graham")
 GRAHAM_KEPT = 0.9  # of the radius: at the rim the local mean is that of the black surround
@@ -184,6 +59,21 @@ class Preprocess:
         if self.colour == "graham":
             return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
         return _filled(picture, radius, 0)
+
+    def read(self, file: PhotographFile, size: int) -> np.ndarray:
+        """The picture of a file, (size, size, 3) uint8 RGB: what training, grading and every export see.
+
+        Raises ImageError for what cannot be read or has no round field.
+        """
+        photograph = file.at(self.diameter(size))
+        return self(photograph.image, size, photograph.field)
+
+    def diameter(self, size: int) -> float:
+        """How wide a field of view must be read, in px, for a picture of `size`.
+
+        Reading more changes the picture by less than half a grey level on average, and costs several times the work.
+        """
+        return OVERSAMPLED * size / (1 + self.margin)
 
     @property
     def background(self) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, check_image, find_field
+from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
 
 SIZE = 256  # px, the picture on which everything is measured
@@ -68,6 +69,12 @@ def check_fundus(image: np.ndarray, field: Field | None = None) -> str:
     if diameter < MIN_DIAMETER:
         return f"too small: the field of view is {diameter} px across, {MIN_DIAMETER} are needed"
     return judge(measure(image, field))
+
+
+def check_file(file: PhotographFile) -> str:
+    """`check_fundus` of a file, read as large as the check needs. Raises ImageError for what cannot be read."""
+    photograph = file.at(Preprocess().diameter(SIZE))
+    return check_fundus(photograph.image, photograph.field)
 
 
 def judge(measured: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ from m2cnn.bar import Bar
 from m2cnn.bundle import Bundle, load_bundle
 from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weights
 from m2cnn.cuts import fit_cuts
-from m2cnn.data.cache import Prepared, prepare
+from m2cnn.data.cache import Cached, cache_pictures
 from m2cnn.data.dataset import Pictures, every_batch, loader
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.opening import complete
@@ -188,10 +188,12 @@ def _fastest(system: System, recipe: Recipe) -> str:
 def _go(run: Run, cache: str | Path | None) -> Bundle:
     sizes = sorted({stage.size for stage in run.recipe.stages})
     seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if _teaches(row)), run.manifest.root)
-    prepared = prepare(seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers))
-    _same_photographs(run.folder / UNREADABLE, prepared)
-    network = _train_stages(run, prepared)
-    member = _with_fitted_cuts(run, prepared, network)
+    cached = cache_pictures(
+        seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers)
+    )
+    _same_photographs(run.folder / UNREADABLE, cached)
+    network = _train_stages(run, cached)
+    member = _with_fitted_cuts(run, cached, network)
     final = run.recipe.stages[-1]
     bundle = save_bundle(
         run.folder / "bundle",
@@ -201,7 +203,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
         source=run.system.source,
         size=final.size,
         cells=final.cells,
-        training=_training_facts(run, prepared),
+        training=_training_facts(run, cached),
     )
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
@@ -211,31 +213,31 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
     return bundle
 
 
-def _training_facts(run: Run, prepared: Prepared) -> dict[str, Any]:
+def _training_facts(run: Run, cached: Cached) -> dict[str, Any]:
     train, val = run.manifest.select("train"), run.manifest.select("val")
     return {
-        "photographs": len(_rows(run, "train", prepared)),
+        "photographs": len(_rows(run, "train", cached)),
         "patients": len(train.patients()),
         "validation_patients": len(val.patients()),
         "sources": sorted({row.source for row in train if row.source}),
-        "unreadable": dict(prepared.failed),
+        "unreadable": dict(cached.failed),
         "manifest": run.manifest.digest(),
         "recipe": run.recipe.to_dict(),
         "precision": run.precision,
     }
 
 
-def _train_stages(run: Run, prepared: Prepared) -> nn.Module:
+def _train_stages(run: Run, cached: Cached) -> nn.Module:
     """The network with the best weights of the last stage, in evaluation mode."""
     run.checkpoints.mkdir(exist_ok=True)
     last = run.checkpoints / "last.pt"
     progress, states = load_checkpoint(last) if last.exists() else (Progress(), None)
-    with Bar(run.recipe, len(_rows(run, "train", prepared)), progress) as bar:
+    with Bar(run.recipe, len(_rows(run, "train", cached)), progress) as bar:
         for number in range(progress.stage, len(run.recipe.stages)):
             if number > progress.stage:
                 progress = Progress(number, history=progress.history)
             network, new = network_of_stage(run.member, run.recipe, number, run.checkpoints)
-            data = _stage_data(run, prepared, number)
+            data = _stage_data(run, cached, number)
             fit = Fit(network, run.member.task, run.recipe, data, progress, run.checkpoints, new)
             if states is not None:
                 fit.restore(states)
@@ -275,9 +277,9 @@ def network_of_stage(
     return network, network.cells[before:]
 
 
-def _rows(run: Run, split: str, prepared: Prepared) -> list[Row]:
+def _rows(run: Run, split: str, cached: Cached) -> list[Row]:
     """Graded, readable photographs of a split."""
-    return [row for row in run.manifest.select(split) if _teaches(row) and row.image not in prepared.failed]
+    return [row for row in run.manifest.select(split) if _teaches(row) and row.image not in cached.failed]
 
 
 def _teaches(row: Row) -> bool:
@@ -285,27 +287,27 @@ def _teaches(row: Row) -> bool:
     return row.grade is not None and row.quality != "ungradable"
 
 
-def _same_photographs(path: Path, prepared: Prepared) -> None:
+def _same_photographs(path: Path, cached: Cached) -> None:
     """A resumed run sees the photographs that it began with, or stops: a lost disk must not change it silently."""
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != prepared.failed:
-        got = f"other photographs are unreadable than when the run began: {', '.join(sorted(prepared.failed)[:3])}"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != cached.failed:
+        got = f"other photographs are unreadable than when the run began: {', '.join(sorted(cached.failed)[:3])}"
         raise DataError(path, got, "the same photographs", "Are all disks there? Resume then.")
-    _write_json(path, prepared.failed)
+    _write_json(path, cached.failed)
 
 
-def _stage_data(run: Run, prepared: Prepared, number: int) -> StageData:
+def _stage_data(run: Run, cached: Cached, number: int) -> StageData:
     recipe, border, size = run.recipe, run.member.preprocess.background, run.recipe.stages[number].size
-    train = Pictures(prepared, _rows(run, "train", prepared), size, recipe.augment, (recipe.seed, number), border)
-    return StageData(train, Pictures(prepared, _rows(run, "val", prepared), size), recipe.sampling, recipe.workers)
+    train = Pictures(cached, _rows(run, "train", cached), size, recipe.augment, (recipe.seed, number), border)
+    return StageData(train, Pictures(cached, _rows(run, "val", cached), size), recipe.sampling, recipe.workers)
 
 
-def _with_fitted_cuts(run: Run, prepared: Prepared, network: nn.Module) -> Member:
+def _with_fitted_cuts(run: Run, cached: Cached, network: nn.Module) -> Member:
     """The member with cuts fitted on validation patients, where the recipe asks for it."""
     task = run.member.task
     if not run.recipe.fit_cuts:
         return run.member
     final = run.recipe.stages[-1]
-    pictures = Pictures(prepared, _rows(run, "val", prepared), final.size)
+    pictures = Pictures(cached, _rows(run, "val", cached), final.size)
     batches = loader(pictures, every_batch(len(pictures), final.batch))
     with torch.inference_mode():
         outputs = torch.cat([network(batch).float() for batch, _ in batches]).numpy()

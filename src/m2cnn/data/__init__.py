@@ -1,6 +1,6 @@
 """Photographs and what is known of them: manifests, importers, splits, lockbox, prepared pictures. No torch."""
 
-from m2cnn.data.cache import Prepared, prepare
+from m2cnn.data.cache import Cached, cache_pictures
 from m2cnn.data.importers import IMPORTERS, Imported, import_dataset
 from m2cnn.data.lockbox import lockbox_rows, open_lockbox
 from m2cnn.data.manifest import (
@@ -18,12 +18,13 @@ from m2cnn.data.splits import assign_splits, check_sides, kfold
 
 __all__ = [
     "IMPORTERS",
+    "Cached",
     "FileProblem",
     "Imported",
     "Manifest",
-    "Prepared",
     "Row",
     "assign_splits",
+    "cache_pictures",
     "check_files",
     "check_sides",
     "fill_hashes",
@@ -33,7 +34,6 @@ __all__ = [
     "lockbox_rows",
     "open_data",
     "open_lockbox",
-    "prepare",
     "read_manifest",
     "write_manifest",
 ]

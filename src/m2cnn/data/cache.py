@@ -1,10 +1,10 @@
-"""Prepared pictures on disk: every photograph is decoded once and stands in one memory-mapped array per size.
+"""Pictures of the asked sizes on disk: every photograph is decoded once and stands in one memory-mapped array per size.
 
 A store is a folder, named by a hash of what its pictures depend on (photographs, their bytes, preprocess and its code,
 the size), so that nothing stale is ever read:
 
     <folder>/<key>-<size>/pictures.npy    (N, size, size, 3) uint8, in alphabetical order of the images
-    <folder>/<key>-<size>/done.jsonl      one line [row, reason] per finished photograph; reason "" means prepared
+    <folder>/<key>-<size>/done.jsonl      one line [row, reason] per finished photograph; reason "" means cached
 
 A row enters done.jsonl only after its picture is on disk: kill it anywhere, call it again, and it goes on.
 """
@@ -13,15 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,28 +23,28 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
+from m2cnn.data.identity import code_identity, file_identity
 from m2cnn.data.manifest import Manifest, Row
-from m2cnn.errors import DataError, ImageError, M2cnnError, SettingError
-from m2cnn.field import Field, find_field
-from m2cnn.preprocess import read_image
+from m2cnn.data.parallel import in_chunks
+from m2cnn.errors import DataError, ImageError, SettingError
+from m2cnn.photograph import PhotographFile
 
 LAYOUT = 1
-CODE = ("m2cnn.field", "m2cnn.preprocess")
+CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess")
 CHUNK = 16  # photographs between two flushes to disk: what a kill can cost each worker
 
 
 class Preparation(Protocol):
-    """What `prepare` asks of a preprocess; it must also pickle."""
+    """What `cache_pictures` asks of a preprocess; it must also pickle."""
 
-    def __call__(self, image: np.ndarray, size: int, field: Field) -> np.ndarray: ...
+    def read(self, file: PhotographFile, size: int) -> np.ndarray: ...
 
     def to_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Cached:
     """index: image -> row of the arrays; failed: image -> why there is no picture. No image is in both."""
 
     stores: dict[int, Path]
@@ -61,9 +55,7 @@ class Prepared:
     def pictures(self, size: int) -> np.ndarray:
         """(N, size, size, 3) uint8, memory-mapped, read-only. Rows of failed images are black: go through `index`."""
         if size not in self.stores:
-            raise SettingError(
-                "prepared pictures", f"size {size}", f"one of {sorted(self.stores)}", "Prepare it first."
-            )
+            raise SettingError("cached pictures", f"size {size}", f"one of {sorted(self.stores)}", "Cache it first.")
         if size not in self._arrays:
             self._arrays[size] = np.load(self.stores[size] / "pictures.npy", mmap_mode="r")
         return self._arrays[size]
@@ -71,40 +63,42 @@ class Prepared:
     def usable(self, manifest: Manifest) -> Manifest:
         """The photographs of a manifest that have a picture; those in `failed` are left out.
 
-        Raises DataError for a photograph that was never prepared.
+        Raises DataError for a photograph that was never cached.
         """
         for row in manifest:
             if row.image not in self.index and row.image not in self.failed:
-                raise DataError(f"photograph {row.image!r}", "not prepared", "one of the manifest given to prepare")
+                raise DataError(
+                    f"photograph {row.image!r}", "not cached", "one of the manifest given to cache_pictures"
+                )
         return Manifest(tuple(row for row in manifest if row.image in self.index), manifest.root)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": {}}  # a memory map would travel as a copy of all its pictures
 
 
-def prepare(
+def cache_pictures(
     manifest: Manifest, preprocess: Preparation, sizes: Sequence[int], folder: str | Path, workers: int = 2
-) -> Prepared:
-    """Prepare every photograph of a manifest at every size, by `workers` processes; what is there already is kept.
+) -> Cached:
+    """Read every photograph of a manifest at every size, by `workers` processes; what is there already is kept.
 
-    Prepare a whole manifest once and pick rows by `index`: another selection of photographs is another store.
-    A photograph that cannot be read or prepared is in `failed` with its reason. A script that calls this with more than
-    one worker needs `if __name__ == "__main__":`. Raises DataError when the disk is too small.
+    Cache a whole manifest once and pick rows by `index`: another selection of photographs is another store.
+    A photograph that cannot be read or has no round field is in `failed` with its reason. A script that calls this with
+    more than one worker needs `if __name__ == "__main__":`. Raises DataError when the disk is too small.
     """
     rows = sorted(manifest, key=lambda row: row.image)
-    _check(rows, sizes, workers)
+    _check(rows, sizes)
     folder = Path(folder)
     key = _key(manifest, rows, preprocess)
     stores = {size: _store(folder / f"{key}-{size}", (len(rows), size, size, 3)) for size in sizes}
     done = {size: _done(store, len(rows)) for size, store in stores.items()}
     tasks = _tasks(manifest, rows, done)
     _check_space(folder, tasks)
-    passing = _run(tasks, partial(prepare_chunk, stores, preprocess), stores, done, workers)
+    passing = _run(tasks, partial(cache_chunk, stores, preprocess), stores, done, workers)
     failed = {
         rows[row].image: reason for of_size in (*done.values(), passing) for row, reason in of_size.items() if reason
     }
     index = {row.image: i for i, row in enumerate(rows) if row.image not in failed}
-    return Prepared(stores, index, failed)
+    return Cached(stores, index, failed)
 
 
 class Task(NamedTuple):
@@ -124,31 +118,17 @@ class Outcome(NamedTuple):
 # What there is to do
 
 
-def _check(rows: list[Row], sizes: Sequence[int], workers: int) -> None:
+def _check(rows: list[Row], sizes: Sequence[int]) -> None:
     if not rows:
         raise DataError("manifest", "no photographs", "at least one", "Check the selection.")
     if not sizes or min(sizes) < 1:
         raise SettingError("sizes", f"{list(sizes)}", "one or more sides in pixels", "For example 224.")
-    if workers < 1:
-        raise SettingError("workers", f"{workers}", "1 or more", "1 works in this process.")
 
 
 def _key(manifest: Manifest, rows: list[Row], preprocess: Preparation) -> str:
-    # The code counts too: a better search for the field must not meet pictures of the old one.
-    code = [hashlib.sha256(Path(sys.modules[name].__file__).read_bytes()).hexdigest() for name in CODE]
-    content = [LAYOUT, code, preprocess.to_dict(), [(row.image, *_identity(manifest, row)) for row in rows]]
+    photographs = [(row.image, *file_identity(manifest, row)) for row in rows]
+    content = [LAYOUT, code_identity(CODE), preprocess.to_dict(), photographs]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _identity(manifest: Manifest, row: Row) -> tuple[str | int, ...]:
-    """What tells that a file is still the same: its hash when the manifest has it, else length and time."""
-    if row.sha256:
-        return (row.sha256,)
-    try:
-        facts = os.stat(manifest.path(row))
-    except OSError:
-        return ("missing",)
-    return facts.st_size, facts.st_mtime_ns
 
 
 def _tasks(manifest: Manifest, rows: list[Row], done: dict[int, dict[int, str]]) -> list[Task]:
@@ -185,7 +165,7 @@ def _store(store: Path, shape: tuple[int, ...]) -> Path:
 
 
 def _done(store: Path, total: int) -> dict[int, str]:
-    """Finished rows and their reasons. A half-written line belongs to a row that will be prepared again."""
+    """Finished rows and their reasons. A half-written line belongs to a row that will be done again."""
     finished: dict[int, str] = {}
     for line in (store / "done.jsonl").read_text("utf-8", errors="replace").splitlines():
         try:
@@ -212,9 +192,7 @@ def _run(
 ) -> dict[int, str]:
     """Do the tasks and note them in the stores and in `done`; returns the failures that are not lasting."""
     passing: dict[int, str] = {}
-    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
-    results = map(work, chunks) if workers == 1 or len(chunks) < 2 else _in_processes(work, chunks, workers)
-    for outcomes in _shown(results, len(tasks)):
+    for outcomes in in_chunks(work, tasks, workers, CHUNK, "caching pictures"):
         passing |= {outcome.task.row: outcome.reason for outcome in outcomes if not outcome.lasting}
         for size, store in stores.items():
             of_size = [outcome for outcome in outcomes if outcome.lasting and size in outcome.task.sizes]
@@ -223,43 +201,7 @@ def _run(
     return passing
 
 
-def _in_processes(work: partial, chunks: list[list[Task]], workers: int) -> Iterator[list[Outcome]]:
-    # spawn: a fork would copy the locks of torch's and OpenCV's threads in whatever state they are
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_begin_worker)
-    try:
-        yield from pool.map(work, chunks)
-    except BrokenProcessPool as cause:
-        repair = 'Call again, it goes on. Scripts need `if __name__ == "__main__":`; workers=1 needs least memory.'
-        raise M2cnnError("prepare", "a worker process died", "workers that live", repair) from cause
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """Ctrl-C is the parent's to handle; and when the parent is killed, its workers must not stay behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def end_with_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _shown(results: Iterator[list[Outcome]], total: int) -> Iterator[list[Outcome]]:
-    """Pass results on: one bar on a terminal, a line per tenth elsewhere."""
-    terminal, finished = sys.stderr.isatty(), 0
-    with tqdm(total=total, desc="preparing photographs", disable=not terminal or not total) as bar:
-        for outcomes in results:
-            yield outcomes
-            bar.update(len(outcomes))
-            before, finished = finished, finished + len(outcomes)
-            if not terminal and finished * 10 // total > before * 10 // total:
-                print(f"preparing photographs: {finished} of {total}", file=sys.stderr, flush=True)
-
-
-def prepare_chunk(stores: dict[int, Path], preprocess: Preparation, tasks: list[Task]) -> list[Outcome]:
+def cache_chunk(stores: dict[int, Path], preprocess: Preparation, tasks: list[Task]) -> list[Outcome]:
     """Write the pictures of some photographs into the stores, flushed to disk on return."""
     # Plain writes, not a memory map: a full disk is then an error and not a crash.
     offsets = {size: np.load(store / "pictures.npy", mmap_mode="r").offset for size, store in stores.items()}
@@ -279,16 +221,15 @@ def prepare_chunk(stores: dict[int, Path], preprocess: Preparation, tasks: list[
 
 
 def _pictures(preprocess: Preparation, task: Task) -> tuple[dict[int, np.ndarray], Outcome]:
-    """The pictures of one photograph by size; none of them when it cannot be read or prepared."""
+    """The pictures of one photograph by size; none of them when it cannot be read or has no field."""
     try:
         with open(task.path, "rb") as file:
             file.read(1)
     except OSError as fault:
         return {}, Outcome(task, f"cannot be opened ({fault.strerror})", lasting=False)
     try:
-        image = read_image(task.path)
-        circle = find_field(image)  # the search costs more than everything else together: once per photograph
-        pictures = {size: preprocess(image, size, circle) for size in task.sizes}
+        file = PhotographFile(task.path)
+        pictures = {size: preprocess.read(file, size) for size in task.sizes}
     except ImageError as fault:
         return {}, Outcome(task, fault.got)
     for size, picture in pictures.items():

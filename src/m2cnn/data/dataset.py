@@ -1,4 +1,4 @@
-"""Prepared pictures as torch batches, in an order that depends on the seed, the stage and the pass alone."""
+"""Cached pictures as torch batches, in an order that depends on the seed, the stage and the pass alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from m2cnn.data.augment import Augment, apply, draw
-from m2cnn.data.cache import Prepared
+from m2cnn.data.cache import Cached
 from m2cnn.data.manifest import Row
 
 
@@ -21,15 +21,15 @@ class Pictures(Dataset):
 
     def __init__(
         self,
-        prepared: Prepared,
+        cached: Cached,
         rows: Sequence[Row],
         size: int,
         augment: Augment | None = None,
         seed: Sequence[int] = (0,),
         border: int = 0,
     ):
-        self.prepared, self.size, self.augment, self.seed, self.border = prepared, size, augment, tuple(seed), border
-        self.places = np.array([prepared.index[row.image] for row in rows])
+        self.cached, self.size, self.augment, self.seed, self.border = cached, size, augment, tuple(seed), border
+        self.places = np.array([cached.index[row.image] for row in rows])
         self.grades = np.array([-1 if row.grade is None else row.grade for row in rows])
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Pictures(Dataset):
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[torch.Tensor, int]:
         row, epoch, position = key
-        picture = np.asarray(self.prepared.pictures(self.size)[self.places[row]])
+        picture = np.asarray(self.cached.pictures(self.size)[self.places[row]])
         if self.augment is not None:
             rng = np.random.default_rng([*self.seed, epoch, 1, position])
             picture = apply(draw(self.augment, self.size, rng), picture, self.border)

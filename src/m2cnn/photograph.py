@@ -1,0 +1,217 @@
+"""From a file to pixels: read a photograph, or as much of it as is needed, and find its round field of view.
+
+Every file is read right or refused with a reason. Photographs of ten megapixels that become pictures of a few hundred
+pixels are decoded at a half, a quarter or an eighth of their size, which JPEG allows at a fraction of the work.
+
+Colours are RGB, uint8. ICC profiles are not applied: the public sets were graded, and networks are trained, on the
+stored values.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from m2cnn.errors import ImageError
+from m2cnn.field import MIN_SIDE, THUMB, Field, find_field
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
+MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
+MAX_BYTES = 512 * 2**20
+SCALES = (8, 4, 2)  # what a JPEG decoder reduces by, almost for free
+JPEG_KINDS = ("JPEG", "MPO")  # MPO: a camera's JPEG with previews behind it
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph, read as large as it was needed.
+
+    image: (H, W, 3) uint8 RGB.  field: the round field of view, in pixels of `image`.
+    scale: pixels of the file along one pixel of `image`: 1, 2, 4 or 8.
+    """
+
+    image: np.ndarray
+    field: Field
+    scale: int
+
+    @property
+    def diameter(self) -> float:
+        """Of the field of view, in pixels of the file."""
+        return 2 * self.field.radius * self.scale
+
+
+class PhotographFile:
+    """A file's bytes, read once and decoded at each scale at most once.
+
+    source: a path, or the bytes of a file. Raises ImageError as read_image does.
+    """
+
+    def __init__(self, source: str | Path | bytes):
+        self._place, self._data = _contents(source)
+        self._decoded: dict[int, Photograph] = {}
+
+    def at(self, diameter: float) -> Photograph:
+        """The photograph with its field of view at least `diameter` px across, where the file has as many.
+
+        JPEGs are decoded at the smallest of 1/8, 1/4, 1/2 and 1 that keeps so many; all other files whole. Raises
+        ImageError as read_image and find_field do.
+        """
+        for scale in _scales(self._data, self._place, diameter):
+            if scale not in self._decoded:
+                image = _decode(self._data, self._place, scale)
+                self._decoded[scale] = Photograph(image, find_field(image), scale)
+            photograph = self._decoded[scale]
+            if 2 * photograph.field.radius >= diameter:
+                return photograph
+        return photograph
+
+
+def read_photograph(source: str | Path | bytes, diameter: float) -> Photograph:
+    """`PhotographFile(source).at(diameter)`, for those who need one size."""
+    return PhotographFile(source).at(diameter)
+
+
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Read a photograph (a path, or the bytes of a file) -> (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied; grey becomes three equal channels; palette and CMYK (plain or Adobe-inverted) become
+    RGB; 16-bit values are scaled so that 65535 becomes 255. An opaque alpha channel is dropped.
+    Refused with ImageError: everything that is no PNG, JPEG, TIFF or WebP, broken or cut-off files, several pages or
+    frames, transparency, 12-bit values in a 16-bit file, sides under 16 px and more than 80 million pixels.
+    """
+    place, data = _contents(source)
+    return _decode(data, place, 1)
+
+
+def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
+    """What to call a source in an error, and its bytes."""
+    place = "<bytes>" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source), place)
+    if not data:
+        raise ImageError(place, "the file is empty", _expected(), "Copy the file again from its source.")
+    return place, data
+
+
+def _scales(data: bytes, place: str, diameter: float) -> list[int]:
+    """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and some are much smaller."""
+    with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        shorter = min(picture.size) if picture.format in JPEG_KINDS else 0
+    least = max(diameter, THUMB)  # below it the search for the field would see less than it does on a large file
+    return [scale for scale in SCALES if shorter >= scale * least] + [1]
+
+
+def _decode(data: bytes, place: str, scale: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file's bytes; scale above 1 is for JPEG alone."""
+    with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        _check_header(picture, place)
+        if scale > 1:
+            picture.draft(None, (picture.width // scale, picture.height // scale))
+        picture.load()
+        depth = _bits_per_channel(picture, data, place)
+        upright = ImageOps.exif_transpose(picture)
+        image = _to_rgb(upright, depth, picture.format == "JPEG" and "adobe" not in picture.info, place)
+        kind = picture.format
+    if kind in JPEG_KINDS and _is_grey_filled(image):
+        raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
+    return image
+
+
+@contextmanager
+def _errors_named(data: bytes, place: str) -> Iterator[None]:
+    """Whatever a decoder raises becomes an ImageError that names the place."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as cause:
+        raise ImageError(place, f"unreadable, begins {data[:12]!r}", _expected(), "Convert it to PNG.") from cause
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
+        raise ImageError(place, "too many pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.") from cause
+    except Exception as cause:  # whatever a decoder raises on a damaged file (a dozen kinds), the file is at fault
+        raise ImageError(place, f"damaged picture ({cause})", _expected(), "Copy the file again.") from cause
+
+
+def _expected() -> str:
+    return "a PNG, JPEG, TIFF or WebP photograph"
+
+
+def _read_bytes(path: Path, place: str) -> bytes:
+    try:
+        if not path.exists():
+            raise ImageError(place, "no such file", _expected(), "Check the path.")
+        if not path.is_file():
+            raise ImageError(place, "not a file", _expected(), "Name the photographs in it, one by one.")
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce it.")
+        return path.read_bytes()
+    except (OSError, ValueError) as cause:
+        if isinstance(cause, ImageError):
+            raise
+        raise ImageError(place, f"cannot be read ({cause})", _expected(), "Check the path and its rights.") from cause
+
+
+def _check_header(picture: Image.Image, place: str) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(place, f"{width} x {height} pixels", f"at most {MAX_PIXELS:,}", "Reduce the photograph.")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(place, f"{width} x {height} pixels", f"at least {MIN_SIDE} x {MIN_SIDE}", "Use the original.")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # in MPO, a camera's JPEG, the further frames are previews
+        raise ImageError(place, f"{frames} pages or frames", "a single photograph", "Save the wanted page alone.")
+
+
+def _bits_per_channel(picture: Image.Image, data: bytes, place: str) -> int:
+    if picture.format == "PNG":
+        return data[24]  # IHDR; Pillow itself reduces 16-bit colour to its high bytes without a word
+    if picture.format == "TIFF":
+        bits = np.max(picture.tag_v2.get(BITS_PER_SAMPLE, 8))
+        odd = picture.tag_v2.get(PLANAR_CONFIGURATION, 1) != 1 or picture.tag_v2.get(PHOTOMETRIC, 1) == 0
+        if bits == 16 and odd:  # Pillow mixes the planes up, and does not turn white and black
+            raise ImageError(place, "16-bit TIFF with planes apart or white as zero", _expected(), "Save it as PNG.")
+        return int(bits)
+    return 8
+
+
+def _to_rgb(picture: Image.Image, depth: int, plain_jpeg: bool, place: str) -> np.ndarray:
+    """Any mode that a fundus camera or an editor writes -> (H, W, 3) uint8; other modes are refused."""
+    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        picture = _without_alpha(picture, place)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and depth == 16):
+        grey = np.rint(np.asarray(picture).astype(np.float32) / 257).astype(np.uint8)
+        image = np.repeat(grey[:, :, None], 3, axis=2)
+    elif picture.mode == "CMYK":
+        # Pillow takes every CMYK JPEG for Adobe's inverted one.
+        ink = Image.fromarray(255 - np.asarray(picture), "CMYK") if plain_jpeg else picture
+        image = np.array(ink.convert("RGB"))
+    elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
+        image = np.array(picture.convert("RGB"))
+    else:
+        raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as PNG.")
+    if depth == 16 and image.max() < 16:
+        got = "a 16-bit file with no value above 4095 (12-bit values?)"
+        raise ImageError(place, got, "values up to 65535", "Multiply the values by 16, or save it as 8-bit PNG.")
+    return image
+
+
+def _without_alpha(picture: Image.Image, place: str) -> Image.Image:
+    rgba = picture.convert("RGBA")
+    if rgba.getextrema()[3][0] < 255:
+        raise ImageError(place, "transparent pixels", "an opaque photograph", "Flatten it on black.")
+    return rgba.convert("RGB")
+
+
+def _is_grey_filled(image: np.ndarray) -> bool:
+    # libjpeg fills what a damaged file lacks, to its last corner, with 128, and Pillow does not tell. The corners of a
+    # Graham-processed photograph are all grey.
+    def flat(corner: np.ndarray) -> bool:
+        return bool(np.abs(corner.astype(np.int16) - 128).max() <= 1)
+
+    return flat(image[-4:, -8:]) and not flat(image[:4, :8])
