@@ -26,7 +26,7 @@ def test_a_bundle_says_what_it_is(tiny_run):
     bundle = load_bundle(tiny_run)
     settings = bundle.settings
     assert (bundle.system, bundle.size, settings["cells"]) == ("m2cnn", 112, 1)
-    assert set(settings["files"]) == {"weights.safetensors", "model.onnx"}
+    assert set(settings["files"]) == {"weights.safetensors", "model.onnx", "photographs.npy"}
     assert [label["number"] for label in settings["labels"]] == [0, 1, 2, 3, 4]
     assert settings["disclaimer"] == DISCLAIMER
     assert settings["training"]["recipe"]["system"] == "m2cnn"
@@ -41,7 +41,7 @@ def test_onnx_and_torch_agree_for_any_batch(tiny_run):
         assert np.abs(onnx(pictures[:count]) - torch(pictures[:count])).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx", "photographs.npy"])
 def test_a_changed_file_is_refused(copy, name):
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1

@@ -64,6 +64,8 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
         tmp_path / "e",
         "--split",
         "all",
+        "--trained-on",
+        "skip",
         "--replicates",
         50,
     )
@@ -177,10 +179,11 @@ def test_data_verbs(capsys, tmp_path):
     code, out, _ = run(capsys, "data", "split", manifest, "--train", 0.5, "--val", 0.25, "--test", 0.25)
     assert code == OK and "lockbox:" in out
     assert {row.split for row in read_manifest(manifest)} >= {"train", "val", "test"}
-    assert run(capsys, "data", "check", manifest)[0] == OK
+    check = ("data", "check", manifest, "--out", tmp_path / "check")
+    assert run(capsys, *check)[0] == OK
     first = read_manifest(manifest).rows[0].image
     (tmp_path / "r" / first).write_bytes(b"changed")
-    code, out, _ = run(capsys, "data", "check", manifest)
+    code, out, _ = run(capsys, *check)
     assert code == UNGRADED and first in out
 
 

@@ -13,7 +13,7 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables",
-    "metrics cuts bootstrap tasks field preprocess synthetic predictions",
+    "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary",
     "systems",

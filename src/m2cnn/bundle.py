@@ -1,6 +1,10 @@
-"""A saved model: a folder with `system.json`, `weights.safetensors` and `model.onnx`. Reading one needs no torch.
+"""A saved model: a folder with `system.json` and the files below. Reading one needs no torch.
 
-system.json (schema "m2cnn.bundle/1") says what the files mean: the task with its frozen cuts, the preprocess, the input
+weights.safetensors    the network's weights, for torch
+model.onnx             the network, for ONNX Runtime
+photographs.npy        hashes and fingerprints of the photographs that it was trained on (m2cnn.data.known)
+
+system.json (schema "m2cnn.bundle/2") says what the files mean: the task with its frozen cuts, the preprocess, the input
 size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other file. The
 bundle's own hash is the sha256 of system.json, so it covers everything.
 """
@@ -16,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import BundleError, SettingError, did_you_mean, require
 from m2cnn.preprocess import Preprocess
 from m2cnn.tasks import Task, task_from_dict
 
-SCHEMA = "m2cnn.bundle/1"
-SETTINGS, WEIGHTS, ONNX = "system.json", "weights.safetensors", "model.onnx"
+SCHEMA = "m2cnn.bundle/2"
+SETTINGS, WEIGHTS, ONNX, KNOWN = "system.json", "weights.safetensors", "model.onnx", "photographs.npy"
+FILES = (WEIGHTS, ONNX, KNOWN)
 INPUT = "pictures"
 BACKENDS = ("onnx", "torch")
 
@@ -50,6 +56,10 @@ class Bundle:
             raise SettingError("backend", f'"{backend}"', "onnx or torch", did_you_mean(backend, BACKENDS))
         return _onnx_predictor(self) if backend == "onnx" else _torch_predictor(self)
 
+    def known(self) -> Known:
+        """The photographs that this model must not be measured on."""
+        return read_known(self.folder / KNOWN)
+
 
 def load_bundle(folder: str | Path) -> Bundle:
     """The bundle in that folder (or in FOLDER/bundle, for a run), every file checked against its hash.
@@ -60,7 +70,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     if not (folder / SETTINGS).is_file() and (folder / "bundle" / SETTINGS).is_file():
         folder = folder / "bundle"
     settings, digest = _read_settings(folder / SETTINGS)
-    for name in {WEIGHTS, ONNX} - settings["files"].keys():
+    for name in set(FILES) - settings["files"].keys():
         raise BundleError(
             folder / SETTINGS, f"it has no hash of {name}", "one of every file", "Export the bundle again."
         )
@@ -77,9 +87,7 @@ def load_bundle(folder: str | Path) -> Bundle:
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
-        raise BundleError(
-            path, "no such file", "a bundle: system.json, weights.safetensors, model.onnx", "Name its folder."
-        )
+        raise BundleError(path, "no such file", f"a bundle: {', '.join((SETTINGS, *FILES))}", "Name its folder.")
     text = path.read_bytes()
     try:
         settings = json.loads(text)

@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import m2cnn
@@ -187,6 +189,9 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json")
     one.add_argument("--split", default="test", help="train, val, test, all (default: test), or the opened lockbox")
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
+    one.add_argument("--source", action="append", default=[], help="only photographs of this source; may be repeated")
+    one.add_argument("--trained-on", default="refuse", help="photographs the model knows: refuse (default) or skip")
+    one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
 
 
@@ -196,7 +201,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from m2cnn.summary import to_text
 
     manifest = open_data(options.data, options.images)
-    settings = {"backend": options.backend, "replicates": options.replicates}
+    settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
+    settings |= {"trained_on": options.trained_on, "memory": options.cache}
     if options.split == "lockbox":
         home = Path(options.data)
         settings["lockbox"] = home.parent if home.is_file() else home
@@ -282,9 +288,14 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--out", help="where to write (default: in place)")
-    check = _verb(verbs, "check", data_check, "does every photograph exist, with the bytes that the manifest says")
-    check.add_argument("manifest")
-    check.add_argument("--images")
+    split.add_argument("--cache", help="folder that remembers what was seen of photographs")
+    check = _verb(verbs, "check", data_check, "is every file there and unchanged, and does no photograph stand twice")
+    check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
+    check.add_argument("--images", help="folder that the manifest's paths start from")
+    check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
+    check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
+    check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
+    check.add_argument("--workers", type=int, default=2)
     box = _verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
     box.add_argument("manifest")
     box.add_argument("--by", required=True)
@@ -328,27 +339,43 @@ def _new(path: Path) -> Path:
 
 def data_split(options: argparse.Namespace) -> None:
     from m2cnn.data import assign_splits, read_manifest, write_manifest
+    from m2cnn.data.guard import guard
     from m2cnn.data.opening import complete
-    from m2cnn.data.pairing import with_hashes_of_twins
 
     proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
-    manifest = with_hashes_of_twins(complete(read_manifest(options.manifest)))
-    manifest = assign_splits(manifest, proportions, options.seed, options.lockbox)
-    write_manifest(manifest, options.out or options.manifest)
+    out = Path(options.out or options.manifest)
+    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+        guarded = guard(complete(read_manifest(options.manifest)), memory, out.with_name(out.stem + "-leaks"))
+    manifest = assign_splits(guarded.manifest, proportions, options.seed, options.lockbox, guarded.twins)
+    write_manifest(manifest, out)
     for name in ("train", "val", "test", "lockbox"):
         rows = [row for row in manifest if row.split == name]
         print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
 
 
 def data_check(options: argparse.Namespace) -> int:
-    from m2cnn.data import check_files, read_manifest
+    from m2cnn.data import check_files, check_sides, write_manifest
+    from m2cnn.data.guard import guard
+    from m2cnn.data.leaks import across_splits, without_leaks
+    from m2cnn.data.opening import read_data
 
-    manifest = read_manifest(options.manifest, options.images)
+    manifest = read_data(options.manifest, options.images)
     problems = check_files(manifest)
     hashed = sum(bool(row.sha256) for row in manifest)
     fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
     print("\n".join(str(problem) for problem in problems) or fine)
-    return UNGRADED if problems else OK
+    check_sides(manifest)
+    _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
+    blind = [image for image, what in seen.items() if not what.plane]
+    if blind:
+        print(f"{len(blind)} photographs show no round field or cannot be read: only their bytes were compared")
+    leaks = across_splits(manifest, twins)
+    where = f"; see {options.out}" if twins else ""
+    print(f"{len(twins)} pairs of the same photograph, {len(leaks)} of them on two sides{where}")
+    if options.without_leaks:
+        write_manifest(kept := without_leaks(manifest, twins), options.without_leaks)
+        print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
+    return UNGRADED if problems or leaks else OK
 
 
 def data_open_lockbox(options: argparse.Namespace) -> None:

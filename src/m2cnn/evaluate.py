@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from m2cnn.bundle import Bundle
+from m2cnn.data.known import Met
 from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.splits import check_sides
-from m2cnn.errors import DataError, SettingError
+from m2cnn.data.survey import look_at_plane, survey
+from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grader import Grader
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
 from m2cnn.summary import summarise, write_metrics
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+TRAINED_ON = ("refuse", "skip")
 
 
 def evaluate(
@@ -32,28 +37,79 @@ def evaluate(
     replicates: int = 2000,
     seed: int = 0,
     lockbox: str | Path | None = None,
+    sources: Sequence[str] = (),
+    trained_on: str = "refuse",
+    memory: str | Path | None = None,
 ) -> dict[str, Any]:
     """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
 
     Photographs without a grade are predicted, not measured. lockbox: for splits=("lockbox",), the folder of the
-    manifest's CSV, where its opening is recorded. Raises DataError where there is nothing to measure, LockboxError for
-    a lockbox that is not open.
+    manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
+    photographs are among those that the model was trained on, or are its validation photographs under another split:
+    "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
     if replicates < 1:
         raise SettingError("replicates", str(replicates), "1 or more", "2000 gives steady intervals.")
     check_sides(manifest)
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)
+    chosen, met = unknown_to(grader.bundle, manifest, _of_sources(chosen, sources), memory, trained_on)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     predictions = predict(grader, chosen)
     if not np.any(predictions.grade >= 0):
         raise DataError(f"split {', '.join(splits)}", "no photograph with a grade", "graded photographs to measure on")
-    summary = summarise(predictions, replicates, seed, _context(grader.bundle, manifest, splits, records))
+    context = _context(grader.bundle, manifest, splits, records)
+    context |= {"sources": list(sources)} if sources else {}
+    context |= {"left_out_as_trained_on": len(met)} if met else {}
+    summary = summarise(predictions, replicates, seed, context)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)
     return summary
+
+
+def unknown_to(
+    bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Path | None, trained_on: str = "refuse"
+) -> tuple[Manifest, list[Met]]:
+    """`chosen` without the photographs that the model must not be measured on, and those.
+
+    Raises DataError for the first of them where trained_on is "refuse", and where nothing is left.
+    """
+    if trained_on not in TRAINED_ON:
+        raise SettingError("trained_on", f'"{trained_on}"', "a known way", did_you_mean(trained_on, TRAINED_ON))
+    met = _met(bundle, manifest, chosen, memory)
+    if met and trained_on == "refuse":
+        shown = ", ".join(f"{one.image} ({one.split}, {one.how})" for one in met[:5]) + (
+            ", ..." if len(met) > 5 else ""
+        )
+        got = f"{len(met)} of {len(chosen)} photographs are known to the model: {shown}"
+        raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", "--trained-on skip leaves them out.")
+    known = {one.image for one in met}
+    left = tuple(row for row in chosen if row.image not in known)
+    if not left:
+        raise DataError(f"bundle {bundle.hash}", "it knows all of these photographs", "photographs it never saw")
+    return Manifest(left, chosen.root), met
+
+
+def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Path | None) -> list[Met]:
+    split = {row.image: row.split for row in chosen}
+    if manifest.digest() == bundle.settings["training"]["manifest"]:
+        # Its own set: training looked at every pair already, and closer than a bundle's fingerprints can.
+        return [Met(image, "train", "same bytes") for image in split if split[image] == "train"]
+    with nullcontext(memory) if memory else TemporaryDirectory() as folder:
+        seen = survey(chosen, look_at_plane, folder)
+    # Measuring on validation photographs is what validation is; calling them a test is not.
+    return [one for one in bundle.known().meet(seen) if one.split == "train" or split[one.image] != "val"]
+
+
+def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:
+    have = {row.source for row in manifest}
+    for name in set(sources) - have:
+        raise SettingError("sources", f'"{name}"', "a source of the manifest", did_you_mean(name, have))
+    rows = tuple(row for row in manifest if not sources or row.source in sources)
+    return Manifest(rows, manifest.root)
 
 
 def predict(grader: Grader, manifest: Manifest) -> Predictions:

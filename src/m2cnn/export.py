@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import m2cnn
-from m2cnn.bundle import INPUT, ONNX, SCHEMA, SETTINGS, WEIGHTS, Bundle, load_bundle
+from m2cnn.bundle import FILES, INPUT, KNOWN, ONNX, SCHEMA, SETTINGS, WEIGHTS, Bundle, load_bundle
 from m2cnn.checkpoint import save_weights
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import BundleError
@@ -53,8 +53,11 @@ def save_bundle(
     size: int,
     cells: int,
     training: dict[str, Any],
+    known: bytes,
 ) -> Bundle:
     """Write, check and return a bundle. Nothing appears at `folder` until it is whole.
+
+    known: the photographs of training and validation, of `Known.to_bytes`.
 
     Raises BundleError where ONNX Runtime and torch disagree by more than 1e-4.
     """
@@ -63,6 +66,7 @@ def save_bundle(
     fresh.mkdir(parents=True)
     save_weights(network, fresh / WEIGHTS)
     export_onnx(network, size, fresh / ONNX)
+    (fresh / KNOWN).write_bytes(known)
     settings = {
         "schema": SCHEMA,
         "m2cnn": m2cnn.__version__,
@@ -79,7 +83,7 @@ def save_bundle(
         "training": training,
         "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
         "disclaimer": DISCLAIMER,
-        "files": {name: file_hash(fresh / name) for name in (WEIGHTS, ONNX)},
+        "files": {name: file_hash(fresh / name) for name in FILES},
     }
     (fresh / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     _check_agreement(load_bundle(fresh), network)

@@ -9,6 +9,7 @@ stored values.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,11 @@ class PhotographFile:
     def __init__(self, source: str | Path | bytes):
         self._place, self._data = _contents(source)
         self._decoded: dict[int, Photograph] = {}
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes, in hexadecimal."""
+        return hashlib.sha256(self._data).hexdigest()
 
     def at(self, diameter: float) -> Photograph:
         """The photograph with its field of view at least `diameter` px across, where the file has as many.

@@ -1,6 +1,7 @@
 """Training a system: a run folder, its stages one after the other, and a bundle at the end.
 
 RUN/run.json recipe.json environment.json manifest.csv    what was asked, where, on which photographs
+RUN/pictures/ leaks/ photographs.npy                      what was seen of them: pictures, pairs, fingerprints
 RUN/metrics.csv tensorboard/ curves.svg                   one row per pass
 RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
 RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -22,14 +24,16 @@ from torch import nn
 
 import m2cnn
 from m2cnn.bar import Bar
-from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.bundle import KNOWN, Bundle, load_bundle
 from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weights
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Cached, cache_pictures
 from m2cnn.data.dataset import Pictures, every_batch, loader
+from m2cnn.data.guard import guard
+from m2cnn.data.known import known_of
+from m2cnn.data.leaks import Twin, refuse_across_splits
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.opening import complete
-from m2cnn.data.pairing import with_hashes_of_twins
 from m2cnn.data.splits import assign_splits
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
@@ -42,6 +46,7 @@ from m2cnn.tables import table_bytes, write_atomically
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
 UNREADABLE = "unreadable.json"
+PICTURES, LEAKS = "pictures", "leaks"  # what there may be before a run begins
 MANIFEST, METRICS, CURVES = "manifest.csv", "metrics.csv", "curves.svg"
 
 
@@ -79,18 +84,21 @@ def train(
     KeyboardInterrupt after Ctrl-C, with the run saved.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and {path.name for path in folder.iterdir()} - {PICTURES, LEAKS}:
         raise SettingError(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
     system = (system or get(recipe.system)).customised(recipe)
     _check(system, recipe)
-    manifest = _ready(manifest, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
+    _split(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
+    guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
+    refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
+    manifest = _split(guarded.manifest, recipe, guarded.twins)
     precision = recipe.precision if recipe.precision != "auto" else _fastest(system, recipe)
     _write_json(folder / RECIPE, recipe.to_dict())
     _write_json(folder / ENVIRONMENT, environment())
     write_manifest(manifest, folder / MANIFEST)
+    write_atomically(folder / KNOWN, known_of(manifest, guarded.seen).to_bytes())
     # Last: a folder without run.json is no run yet.
     run = {
         "m2cnn": m2cnn.__version__,
@@ -160,13 +168,12 @@ def _check(system: System, recipe: Recipe) -> None:
         )
 
 
-def _ready(manifest: Manifest, recipe: Recipe) -> Manifest:
-    """The manifest with every patient on one side, and enough to train on."""
+def _split(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Manifest:
+    """The manifest with every patient and every photograph on one side, and enough to train on."""
     split = recipe.split
-    manifest = with_hashes_of_twins(complete(manifest))
     # Also where every row has a split: it refuses a patient on two sides.
-    proportions = {"train": split.train, "val": split.val, "test": split.test}
-    manifest = assign_splits(manifest, {k: v for k, v in proportions.items() if v}, split.seed, split.lockbox)
+    proportions = {name: part for name in ("train", "val", "test") if (part := getattr(split, name))}
+    manifest = assign_splits(manifest, proportions, split.seed, split.lockbox, twins)
     for name, least in (("train", 2), ("val", 2)):
         grades = {row.grade for row in manifest.select(name) if row.grade is not None}
         if len(grades) < least:
@@ -189,7 +196,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
     sizes = sorted({stage.size for stage in run.recipe.stages})
     seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if _teaches(row)), run.manifest.root)
     cached = cache_pictures(
-        seen, run.member.preprocess, sizes, cache or run.folder / "pictures", max(1, run.recipe.workers)
+        seen, run.member.preprocess, sizes, cache or run.folder / PICTURES, max(1, run.recipe.workers)
     )
     _same_photographs(run.folder / UNREADABLE, cached)
     network = _train_stages(run, cached)
@@ -204,6 +211,7 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
         size=final.size,
         cells=final.cells,
         training=_training_facts(run, cached),
+        known=(run.folder / KNOWN).read_bytes(),
     )
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):

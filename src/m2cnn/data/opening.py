@@ -15,16 +15,21 @@ log = logging.getLogger(__name__)
 
 
 def open_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
+    """`read_data`, with every photograph there. Raises DataError also when some of a CSV or a run are missing."""
+    return complete(read_data(spec, images))
+
+
+def read_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
     """The manifest of a CSV, a run folder, "NAME:FOLDER" (NAME of IMPORTERS), or a folder recognised by its layout.
 
     images: the folder that a CSV's or a run's image paths start from, if it is another than written. Notes of importers
-    go to the log. Raises DataError when nothing fits, and when photographs of a CSV or a run are missing.
+    go to the log. Raises DataError when nothing fits.
     """
     path = Path(spec)
     if path.is_file():
-        return complete(read_manifest(path, images))
+        return read_manifest(path, images)
     if (path / "manifest.csv").is_file():
-        return complete(read_manifest(path / "manifest.csv", images or _images_root(path)))
+        return read_manifest(path / "manifest.csv", images or _images_root(path))
     name, _, folder = str(spec).partition(":")
     if not path.is_dir():
         if not folder:

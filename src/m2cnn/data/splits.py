@@ -1,18 +1,19 @@
 """Who is trained on, who is measured on: splits by patient, stratified by grade, the lockbox first.
 
-The unit is never the photograph: it is the patient, or the patients who share a byte-identical photograph (some public
-sets have no patient ids and the same picture twice). Nothing depends on the order of the rows or on a generator's
-version: every draw is a hash of the seed and the patient's id.
+The unit is never the photograph: it is the patient, or the patients who share a photograph (some public sets have no
+patient ids and the same picture twice; some have one person under two ids). Nothing depends on the order of the rows or
+on a generator's version: every draw is a hash of the seed and the patient's id.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from m2cnn.data.leaks import Twin
 from m2cnn.data.manifest import LOCKBOX, Manifest, Row, draw_of, in_lockbox
 from m2cnn.errors import DataError, SettingError, did_you_mean
 
@@ -20,23 +21,30 @@ PROPORTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def assign_splits(
-    manifest: Manifest, proportions: Mapping[str, float] = PROPORTIONS, seed: int = 0, lockbox: float = LOCKBOX
+    manifest: Manifest,
+    proportions: Mapping[str, float] = PROPORTIONS,
+    seed: int = 0,
+    lockbox: float = LOCKBOX,
+    twins: Sequence[Twin] = (),
 ) -> Manifest:
     """Give a split to every photograph that has none; those that have one (an official testing set) keep it.
 
     First the lockbox, see `in_lockbox`; then the rest is dealt out by `proportions` (train, val, test; they sum to 1),
     in every grade alike. A patient with some photographs assigned already gets the rest on the same side.
+    twins: photographs that are the same, of find_twins; their patients stay on one side.
     Raises SettingError for impossible proportions, DataError naming a patient who stands on two sides.
     """
     _check_proportions(proportions, lockbox)
-    units = units_of(manifest)
+    units = units_of(manifest, twins)
     side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
     side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
     side |= _dealt({unit: rows for unit, rows in units.items() if unit not in side}, proportions, seed)
     return _with_sides(manifest, units, side)
 
 
-def kfold(manifest: Manifest, k: int, seed: int = 0, lockbox: float = LOCKBOX) -> list[Manifest]:
+def kfold(
+    manifest: Manifest, k: int, seed: int = 0, lockbox: float = LOCKBOX, twins: Sequence[Twin] = ()
+) -> list[Manifest]:
     """k manifests; in the i-th, fold i has split "val" and the other folds "train".
 
     The lockbox is set aside first, exactly as assign_splits does it; photographs of split "test" keep it. Raises
@@ -45,7 +53,7 @@ def kfold(manifest: Manifest, k: int, seed: int = 0, lockbox: float = LOCKBOX) -
     _check_fraction(lockbox)
     pooled = tuple(replace(row, split="") if row.split in ("train", "val") else row for row in manifest)
     manifest = Manifest(pooled, manifest.root)
-    units = units_of(manifest)
+    units = units_of(manifest, twins)
     side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
     side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
     free = {unit: rows for unit, rows in units.items() if unit not in side}
@@ -62,17 +70,17 @@ def check_sides(manifest: Manifest) -> None:
         _given_split(unit, rows)
 
 
-def units_of(manifest: Manifest) -> dict[str, list[Row]]:
+def units_of(manifest: Manifest, twins: Sequence[Twin] = ()) -> dict[str, list[Row]]:
     """The photographs of each unit, by the first of the unit's patient ids in alphabetical order."""
-    head = _joined(manifest)
+    head = _joined(manifest, twins)
     units: dict[str, list[Row]] = defaultdict(list)
     for row in manifest:
         units[head[row.patient]].append(row)
     return dict(units)
 
 
-def _joined(manifest: Manifest) -> dict[str, str]:
-    """Patient -> first patient of the unit (union-find over patients that share a photograph's bytes)."""
+def _joined(manifest: Manifest, twins: Sequence[Twin]) -> dict[str, str]:
+    """Patient -> first patient of the unit (union-find over patients that share a photograph)."""
     head = {row.patient: row.patient for row in manifest}
 
     def find(patient: str) -> str:
@@ -80,11 +88,17 @@ def _joined(manifest: Manifest) -> dict[str, str]:
             head[patient] = patient = head[head[patient]]
         return patient
 
+    def join(one: str, other: str) -> None:
+        first, second = sorted((find(one), find(other)))
+        head[second] = first
+
     owner: dict[str, str] = {}
     for row in manifest:
         if row.sha256:
-            first, second = sorted((find(row.patient), find(owner.setdefault(row.sha256, row.patient))))
-            head[second] = first
+            join(row.patient, owner.setdefault(row.sha256, row.patient))
+    patient = {row.image: row.patient for row in manifest}
+    for twin in twins:
+        join(patient[twin.first], patient[twin.second])
     return {patient: find(patient) for patient in head}
 
 

@@ -1,7 +1,7 @@
 """One look at every photograph of a set, remembered: what was seen of a file is not looked at again.
 
-The memory is an SQLite file, keyed by the photograph's identity and by the code of the look, committed chunk by chunk:
-kill it anywhere, call it again, and it goes on.
+The memory is an SQLite file, committed chunk by chunk: kill it anywhere, call it again, and it goes on. A table says
+which bytes a file has (by path, length and time), another what a look saw of those bytes; the look's code counts too.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,22 +28,29 @@ from m2cnn.photograph import PhotographFile
 MEMORY = "photographs.sqlite"
 CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.fingerprint")
 CHUNK = 32
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS files (identity TEXT PRIMARY KEY, sha256 TEXT)",
+    "CREATE TABLE IF NOT EXISTS seen (sha256 TEXT, look TEXT, reason TEXT, numbers TEXT, plane BLOB, "
+    "PRIMARY KEY (sha256, look))",
+)
 
 
 class Seen(NamedTuple):
     """What a look saw. reason: why the photograph could not be read, else "".  values: numbers by name.
 
-    plane: the bytes of the fingerprint's plane, or empty.
+    plane: the bytes of the fingerprint's plane, or empty.  sha256: of the file, empty when it could not be opened.
     """
 
     reason: str
     values: dict[str, float]
     plane: bytes
+    sha256: str = ""
 
 
 class Task(NamedTuple):
-    key: str
+    image: str
     path: Path
+    identity: str
 
 
 Look = Callable[[PhotographFile], Seen]  # a function of a module: it travels to worker processes
@@ -58,18 +66,16 @@ def survey(manifest: Manifest, look: Look, folder: str | Path, workers: int = 2)
 
     A photograph that cannot be read is there with its reason. Raises DataError for a damaged memory.
     """
-    code = code_identity(sorted({*CODE, look.__module__}))
-    keys = {row.image: _key(manifest, row, [look.__module__, look.__qualname__, code]) for row in manifest}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(_open(folder / MEMORY)) as memory:
-        seen = _remembered(memory, set(keys.values()))
-        tasks = {keys[row.image]: Task(keys[row.image], manifest.path(row)) for row in manifest}
-        missing = [task for key, task in tasks.items() if key not in seen]
+    tasks = [Task(row.image, manifest.path(row), _identity(manifest, row)) for row in manifest]
+    with closing(_Memory(folder / MEMORY, look)) as memory:
+        seen = memory.recall(tasks, {row.image: row.sha256 for row in manifest})
+        missing = [task for task in tasks if task.image not in seen]
         for chunk in in_chunks(partial(look_at_chunk, look), missing, workers, CHUNK, "looking at photographs"):
-            seen |= {key: what for key, what, _ in chunk}
-            _remember(memory, [(key, what) for key, what, lasting in chunk if lasting])
-    return {image: seen[key] for image, key in keys.items()}
+            memory.keep(chunk)
+            seen |= {task.image: what for task, what in chunk}
+    return {row.image: seen[row.image] for row in manifest}
 
 
 def planes_of(seen: dict[str, Seen]) -> tuple[list[str], np.ndarray]:
@@ -79,48 +85,67 @@ def planes_of(seen: dict[str, Seen]) -> tuple[list[str], np.ndarray]:
     return images, flat.reshape(-1, SIDE, SIDE)
 
 
-def look_at_chunk(look: Look, tasks: list[Task]) -> list[tuple[str, Seen, bool]]:
-    """(key, what was seen, whether it lasts): a missing file or a lost disk may come back."""
-    return [(task.key, *_look(look, task.path)) for task in tasks]
+def with_hashes(manifest: Manifest, seen: dict[str, Seen]) -> Manifest:
+    """The manifest with the hashes that a survey found, where it had none."""
+    rows = (row if row.sha256 else replace(row, sha256=seen[row.image].sha256) for row in manifest)
+    return Manifest(tuple(rows), manifest.root)
 
 
-def _look(look: Look, path: Path) -> tuple[Seen, bool]:
+def look_at_chunk(look: Look, tasks: list[Task]) -> list[tuple[Task, Seen]]:
+    """What is seen of each file."""
+    return [(task, _look(look, task.path)) for task in tasks]
+
+
+def _look(look: Look, path: Path) -> Seen:
+    nothing = Seen("", {}, b"")
     try:
-        with open(path, "rb") as file:
-            file.read(1)
+        data = path.read_bytes()
     except OSError as fault:
-        return Seen(f"cannot be opened ({fault.strerror})", {}, b""), False
+        return nothing._replace(reason=f"cannot be opened ({fault.strerror})")
+    digest = hashlib.sha256(data).hexdigest()
     try:
-        return look(PhotographFile(path)), True
+        return look(PhotographFile(data))._replace(sha256=digest)
     except ImageError as fault:
-        return Seen(fault.got, {}, b""), True
+        return nothing._replace(reason=fault.got, sha256=digest)
 
 
-def _key(manifest: Manifest, row: Row, look: list) -> str:
-    # Without a hash, two files of one length may have been written in one instant: the path tells them apart.
-    place = "" if row.sha256 else str(manifest.path(row).absolute())
-    return hashlib.sha256(json.dumps([look, place, *file_identity(manifest, row)]).encode()).hexdigest()
+def _identity(manifest: Manifest, row: Row) -> str:
+    # Two files of one length may have been written in one instant: the path tells them apart.
+    place = [str(manifest.path(row).absolute()), *file_identity(manifest, replace(row, sha256=""))]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
-# The memory
+class _Memory:
+    """The SQLite file of a folder, for one look."""
 
+    def __init__(self, path: Path, look: Look):
+        code = [look.__module__, look.__qualname__, code_identity(sorted({*CODE, look.__module__}))]
+        self.look = hashlib.sha256(json.dumps(code).encode()).hexdigest()
+        self.database = sqlite3.connect(path, timeout=60)
+        try:
+            for table in TABLES:
+                self.database.execute(table)
+        except sqlite3.DatabaseError as cause:
+            self.database.close()
+            raise DataError(path, f"damaged ({cause})", "what m2cnn saw of photographs", "Remove it.") from cause
 
-def _open(path: Path) -> sqlite3.Connection:
-    memory = sqlite3.connect(path, timeout=60)
-    try:
-        memory.execute("CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, reason TEXT, numbers TEXT, plane BLOB)")
-    except sqlite3.DatabaseError as cause:
-        memory.close()
-        raise DataError(path, f"damaged ({cause})", "what m2cnn remembers of photographs", "Remove it.") from cause
-    return memory
+    def recall(self, tasks: Iterable[Task], known: dict[str, str]) -> dict[str, Seen]:
+        """image -> what was seen of it. known: image -> sha256 as the manifest has it, or ""."""
+        files = dict(self.database.execute("SELECT identity, sha256 FROM files"))
+        digests = {task.image: known[task.image] or files.get(task.identity, "") for task in tasks}
+        wanted = set(digests.values())
+        rows = self.database.execute("SELECT reason, numbers, plane, sha256 FROM seen WHERE look = ?", (self.look,))
+        found = {row[3]: Seen(row[0], json.loads(row[1]), row[2], row[3]) for row in rows if row[3] in wanted}
+        return {image: found[digest] for image, digest in digests.items() if digest in found}
 
+    def keep(self, chunk: list[tuple[Task, Seen]]) -> None:
+        """What could be opened; a missing file or a lost disk may come back."""
+        read = [(task, what) for task, what in chunk if what.sha256]
+        files = [(task.identity, what.sha256) for task, what in read]
+        seen = [(what.sha256, self.look, what.reason, json.dumps(what.values), what.plane) for _, what in read]
+        with self.database:
+            self.database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", files)
+            self.database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", seen)
 
-def _remembered(memory: sqlite3.Connection, keys: set[str]) -> dict[str, Seen]:
-    rows: Iterator = memory.execute("SELECT key, reason, numbers, plane FROM seen")
-    return {key: Seen(reason, json.loads(numbers), plane) for key, reason, numbers, plane in rows if key in keys}
-
-
-def _remember(memory: sqlite3.Connection, rows: list[tuple[str, Seen]]) -> None:
-    with memory:
-        values = [(key, what.reason, json.dumps(what.values), what.plane) for key, what in rows]
-        memory.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
+    def close(self) -> None:
+        self.database.close()

@@ -1,0 +1,87 @@
+"""The photographs that a model was trained on, as its bundle carries them: hashes and fingerprints, no names.
+
+Whoever has a photograph can tell from them whether the model saw it, also as a copy of another size, compression or
+colour; nothing else. A number measured on photographs of the training set is worthless, and refused.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from m2cnn.data.manifest import Row
+from m2cnn.data.survey import Seen, planes_of
+from m2cnn.errors import BundleError
+from m2cnn.fingerprint import TERNARY_LENGTH, TERNARY_SAME, ternary_codes, ternary_likeness
+
+BLOCK = 512
+
+
+class Met(NamedTuple):
+    """A photograph that a model knows. split: "train" or "val", what it was there.  how: same bytes or photograph."""
+
+    image: str
+    split: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """sha256 (N, 32) uint8, split (N,) of "train" and "val", codes (N, D) int8, zeros where is no fingerprint."""
+
+    sha256: np.ndarray
+    split: np.ndarray
+    codes: np.ndarray
+
+    def meet(self, seen: dict[str, Seen]) -> list[Met]:
+        """The photographs of a survey that are among these, in its order; the likest decides which split."""
+        place = {bytes(digest): number for number, digest in enumerate(self.sha256)}
+        met = {
+            image: Met(image, str(self.split[place[digest]]), "same bytes")
+            for image, what in seen.items()
+            if what.sha256 and (digest := bytes.fromhex(what.sha256)) in place
+        }
+        images, planes = planes_of({image: what for image, what in seen.items() if image not in met})
+        for start in range(0, len(images) if len(self.codes) else 0, BLOCK):
+            likeness = ternary_likeness(ternary_codes(planes[start : start + BLOCK]), self.codes)
+            nearest, names = likeness.argmax(axis=1), images[start : start + BLOCK]
+            for image, number, alike in zip(names, nearest, likeness.max(axis=1), strict=True):
+                if alike >= TERNARY_SAME:
+                    met[image] = Met(image, str(self.split[number]), "same photograph")
+        return [met[image] for image in seen if image in met]
+
+    def to_bytes(self) -> bytes:
+        """One .npy, the same for the same photographs; a code takes two bits a number."""
+        plus, minus = (np.packbits(self.codes == sign, axis=1) for sign in (1, -1))
+        kinds = [("sha256", "u1", 32), ("val", "?"), ("plus", "u1", plus.shape[1]), ("minus", "u1", minus.shape[1])]
+        table = np.empty(len(self.split), kinds)
+        table["sha256"], table["val"], table["plus"], table["minus"] = self.sha256, self.split == "val", plus, minus
+        file = io.BytesIO()
+        np.save(file, table, allow_pickle=False)
+        return file.getvalue()
+
+
+def known_of(rows: Iterable[Row], seen: dict[str, Seen]) -> Known:
+    """The photographs of training and validation among `rows`."""
+    rows = [row for row in rows if row.split in ("train", "val") and seen[row.image].sha256]
+    images, planes = planes_of({row.image: seen[row.image] for row in rows})
+    codes = np.zeros((len(rows), TERNARY_LENGTH), np.int8)
+    number = {row.image: n for n, row in enumerate(rows)}
+    codes[[number[image] for image in images]] = ternary_codes(planes)
+    digests = np.frombuffer(b"".join(bytes.fromhex(seen[row.image].sha256) for row in rows), np.uint8)
+    return Known(digests.reshape(-1, 32), np.array([row.split for row in rows], "U5"), codes)
+
+
+def read_known(path: Path) -> Known:
+    """Read what `to_bytes` made. Raises BundleError for a damaged file."""
+    try:
+        table = np.load(path, allow_pickle=False)
+        bits = [np.unpackbits(table[sign], axis=1, count=TERNARY_LENGTH).astype(np.int8) for sign in ("plus", "minus")]
+        return Known(table["sha256"], np.where(table["val"], "val", "train"), bits[0] - bits[1])
+    except (OSError, ValueError, KeyError, IndexError) as cause:
+        raise BundleError(path, f"unreadable ({cause})", "hashes and fingerprints", "Copy the bundle again.") from cause

@@ -1,0 +1,143 @@
+"""Photographs that stand twice in a set: byte for byte, or under another name, size, compression, crop or colour.
+
+A photograph on both sides of a split, or under two patients' names, makes every number measured on it worthless. The
+pairs are found by fingerprints (m2cnn.fingerprint): for each photograph its few nearest by code, then each pair one
+moved onto the other. Two views of one eye can be alike enough to be a pair: that is a leak too.
+Photographs that cannot be read, or show no round field, have no fingerprint: they are told apart by their bytes alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.parallel import in_chunks
+from m2cnn.data.survey import Seen, planes_of
+from m2cnn.errors import DataError
+from m2cnn.fingerprint import FLIPS, SAME, codes, flipped, similarity
+
+BYTES, AGAIN = "same bytes", "same photograph"
+NEAREST, NEAREST_FLIPPED = 8, 2  # how many candidates of each photograph are looked at closely
+BLOCK = 1024  # photographs whose codes are compared with all others in one product
+CHUNK = 256
+ORDER = ("train", "val", "lockbox", "test")  # who gives way: a test set is published as it is
+
+
+class Twin(NamedTuple):
+    """Two images that are the same photograph. how: BYTES, AGAIN, or how one was flipped.  similarity: up to 1."""
+
+    first: str
+    second: str
+    how: str
+    similarity: float
+
+
+def find_twins(manifest: Manifest, seen: dict[str, Seen], workers: int = 2) -> list[Twin]:
+    """The pairs of a manifest, in its order. seen: of `survey(manifest, look_at_plane, ...)`."""
+    groups = defaultdict(list)
+    for row in manifest:
+        groups[seen[row.image].sha256 or row.image].append(row.image)
+    same_bytes = [Twin(one, other, BYTES, 1.0) for one, *others in groups.values() for other in others]
+    images, planes = planes_of({row.image: seen[row.image] for row in manifest})
+    place = {row.image: number for number, row in enumerate(manifest)}
+    known = {(twin.first, twin.second) for twin in same_bytes}
+    found = (Twin(images[a], images[b], how, alike) for a, b, how, alike in twin_planes(planes, workers))
+    twins = same_bytes + [twin for twin in found if (twin.first, twin.second) not in known]
+    return sorted(twins, key=lambda twin: (place[twin.first], place[twin.second]))
+
+
+def twin_planes(planes: np.ndarray, workers: int = 2) -> list[tuple[int, int, str, float]]:
+    """Pairs (a, b, how, similarity), a < b, of planes (N, 64, 64) that are the same photograph, flipped or not."""
+    pairs = list(_candidates(planes))
+    tasks = [(planes[a], FLIPS[how](planes[b]) if how in FLIPS else planes[b]) for a, b, how in pairs]
+    alike = [
+        value for chunk in in_chunks(similarities, tasks, workers, CHUNK, "comparing photographs") for value in chunk
+    ]
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    for (a, b, how), value in zip(pairs, alike, strict=True):
+        if value >= SAME:
+            best[a, b] = max(best.get((a, b), (0.0, "")), (value, how))
+    return [(a, b, how, value) for (a, b), (value, how) in sorted(best.items())]
+
+
+def similarities(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+    """`similarity` of each pair of planes."""
+    return [similarity(one, other) for one, other in pairs]
+
+
+def _candidates(planes: np.ndarray) -> Iterator[tuple[int, int, str]]:
+    """Pairs (a, b, how) that are worth a closer look."""
+    if len(planes) < 2:
+        return
+    base = codes(planes)
+    for how in (AGAIN, *FLIPS):
+        others = base if how == AGAIN else flipped(base, how)
+        pairs = set(_nearest(base, others, NEAREST if how == AGAIN else NEAREST_FLIPPED))
+        yield from ((a, b, how) for a, b in sorted(pairs))
+
+
+def _nearest(base: np.ndarray, others: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
+    """(a, b), a < b: for each row of `base` its `count` nearest rows of `others`, never itself."""
+    count = min(count, len(others) - 1)
+    for start in range(0, len(base), BLOCK):
+        products = base[start : start + BLOCK] @ others.T
+        rows = np.arange(len(products))
+        products[rows, start + rows] = -np.inf
+        for row, near in enumerate(np.argpartition(-products, count - 1, axis=1)[:, :count]):
+            yield from ((min(start + row, int(b)), max(start + row, int(b))) for b in near)
+
+
+# What they mean
+
+
+def across_patients(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
+    """The pairs whose photographs stand under two patients' names."""
+    rows = rows_by_image(manifest)
+    return [twin for twin in twins if rows[twin.first].patient != rows[twin.second].patient]
+
+
+def across_splits(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
+    """The pairs that make a split worthless: one photograph here, one there."""
+    rows = rows_by_image(manifest)
+    sides = ((twin, rows[twin.first].split, rows[twin.second].split) for twin in twins)
+    return [twin for twin, one, other in sides if one and other and one != other]
+
+
+def contradicting(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
+    """The pairs to which graders gave two different grades."""
+    rows = rows_by_image(manifest)
+    grades = ((twin, rows[twin.first].grade, rows[twin.second].grade) for twin in twins)
+    return [twin for twin, one, other in grades if None not in (one, other) and one != other]
+
+
+def refuse_across_splits(manifest: Manifest, twins: Sequence[Twin], where: str) -> None:
+    """DataError that names the pairs on two sides; `where` says where all of them can be seen."""
+    pairs = across_splits(manifest, twins)
+    if pairs:
+        rows = rows_by_image(manifest)
+        shown = "; ".join(f"{_in_split(rows[t.first])} and {_in_split(rows[t.second])} ({t.how})" for t in pairs[:5])
+        got = f"{len(pairs)} pairs of the same photograph, or eye, on two sides: {shown}{'; ...' * (len(pairs) > 5)}"
+        repair = f"Look at them in {where}; `m2cnn data check --without-leaks FILE` leaves them out of training."
+        raise DataError("manifest", got, "each photograph on one side", repair)
+
+
+def without_leaks(manifest: Manifest, twins: Sequence[Twin]) -> Manifest:
+    """The manifest without the patients of training (else of validation) who stand on another side too."""
+    rows, out = rows_by_image(manifest), set()
+    for twin in across_splits(manifest, twins):
+        pair = rows[twin.first], rows[twin.second]
+        out.add(min(pair, key=lambda row: ORDER.index(row.split)).patient)
+    kept = tuple(row for row in manifest if row.patient not in out or row.split not in ("train", "val"))
+    return Manifest(kept, manifest.root)
+
+
+def _in_split(row: Row) -> str:
+    return f"{row.image} in {row.split}"
+
+
+def rows_by_image(manifest: Manifest) -> dict[str, Row]:
+    return {row.image: row for row in manifest}
