@@ -12,21 +12,6 @@ from m2cnn.data.imported import OWN_PATIENT
 from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
 from m2cnn.errors import DataError, SettingError
 
-
-@pytest.fixture
-def build(tmp_path):
-    """Files by path; content is the path itself unless given."""
-
-    def make(*names, **contents):
-        for name in (*names, *contents):
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(contents.get(name, name.encode() + b"." * len(tuple(path.parent.iterdir()))))
-        return tmp_path
-
-    return make
-
-
 KAGGLE = b"image,level\n10_left,0\n10_right,4\n13_left,2\n"
 IDRID_CSV = b"Image name,Retinopathy grade,Risk of macular edema ,,,,,,,,,\r\n"
 ORIGINALS, TRUTHS = "B. Disease Grading/1. Original Images/", "B. Disease Grading/2. Groundtruths/"
@@ -54,7 +39,9 @@ def test_eyepacs(build, folder, extension):
         "3 photographs of 2 patients, grades 0/1/2/3/4: 1/0/1/0/1",
         "eyepacs: the test set is absent (retinopathy_solution.csv)",
     )
-    assert imported.notes[-1].startswith("eyepacs train: 35,126 published, 3 found; grade 0: 25,810 published, 1 found;")
+    assert imported.notes[-1].startswith(
+        "eyepacs train: 35,126 published, 3 found; grade 0: 25,810 published, 1 found;"
+    )
 
 
 def test_eyepacs_says_what_has_no_partner(build):

@@ -267,13 +267,12 @@ def systems_show(options: argparse.Namespace) -> None:
 def _data_options(one: argparse.ArgumentParser) -> None:
     verbs = one.add_subparsers(required=True, metavar="VERB")
     imports = _verb(verbs, "import", data_import, "write the manifest of a dataset")
-    imports.add_argument("name", help="eyepacs, idrid, folders or table")
-    imports.add_argument("folder", help="the dataset's folder; for table, the CSV")
+    imports.add_argument("name", help="one of the datasets below")
+    imports.add_argument("folder", help="the dataset's folder; for table also the CSV, for retinamnist the .npz")
     imports.set_defaults(settings=[])
-    imports.epilog = (
-        "For table, KEY=VALUE names the columns: image=, patient=, eye=, grade=, dme=, quality=, split=. " + DISCLAIMER
-    )
-    imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv in the folder)")
+    imports.formatter_class = argparse.RawDescriptionHelpFormatter
+    imports.format_help = lambda: _import_help(imports)
+    imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv beside the photographs)")
     split = _verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
     split.add_argument("manifest")
     split.add_argument("--train", type=float, default=0.8)
@@ -282,6 +281,12 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--out", help="where to write (default: in place)")
+    folds = _verb(verbs, "kfold", data_kfold, "k manifests by patient, the lockbox first; each fold is val once")
+    folds.add_argument("manifest")
+    folds.add_argument("--k", type=int, default=5, help="number of folds (default: 5)")
+    folds.add_argument("--out", required=True, help="folder for fold-1.csv, fold-2.csv, ...")
+    folds.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
+    folds.add_argument("--seed", type=int, default=0)
     check = _verb(verbs, "check", data_check, "does every photograph exist, with the bytes that the manifest says")
     check.add_argument("manifest")
     check.add_argument("--images")
@@ -298,25 +303,39 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     render.add_argument("--workers", type=int, default=2)
 
 
+def _import_help(one: argparse.ArgumentParser) -> str:
+    """The help of `data import`: the datasets come from IMPORTERS, which only this page needs to load."""
+    from m2cnn.data import IMPORTERS
+    from m2cnn.data.importers import options_of
+
+    lines = []
+    for name, importer in IMPORTERS.items():
+        known = f"; known by {importer.layout}" if importer.layout else ""
+        options = "".join(f" {option}=" for option in options_of(name))
+        lines.append(f"  {name:<12} {importer.title}{known}" + (f"; options{options}" if options else ""))
+    one.epilog = "\n".join(["datasets:", *lines, "", "Options stand behind the folder as KEY=VALUE.", DISCLAIMER])
+    return argparse.ArgumentParser.format_help(one)
+
+
 def data_import(options: argparse.Namespace) -> None:
     from m2cnn.data import import_dataset, write_manifest
 
     pairs = dict(text.partition("=")[::2] for text in options.settings)
     folder = Path(options.folder)
     if folder.is_file():
-        pairs, folder = {"csv": folder} | pairs, folder.parent
+        pairs, folder = {"npz" if folder.suffix == ".npz" else "csv": folder} | pairs, folder.parent
     if taken := {"name", "folder"} & pairs.keys():
         raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
     imported = import_dataset(options.name, folder, **pairs)
-    out = Path(options.out) if options.out else _new(folder / "manifest.csv")
+    out = Path(options.out) if options.out else _new(imported.manifest.root / "manifest.csv")
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
-    elsewhere = (
-        ""
-        if out.parent.resolve() == imported.manifest.root.resolve()
-        else f"; use it with --images {imported.manifest.root}"
-    )
-    print(f"{out}: {len(imported.manifest)} photographs{elsewhere}")
+    print(f"{out}: {len(imported.manifest)} photographs{_elsewhere(out, imported.manifest.root)}")
+
+
+def _elsewhere(out: Path, root: Path) -> str:
+    """How to use a manifest that does not lie beside its photographs."""
+    return "" if out.parent.resolve() == root.resolve() else f"; use it with --images {root}"
 
 
 def _new(path: Path) -> Path:
@@ -338,6 +357,21 @@ def data_split(options: argparse.Namespace) -> None:
     for name in ("train", "val", "test", "lockbox"):
         rows = [row for row in manifest if row.split == name]
         print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
+
+
+def data_kfold(options: argparse.Namespace) -> None:
+    from m2cnn.data import kfold, read_manifest, write_manifest
+    from m2cnn.data.opening import complete
+    from m2cnn.data.pairing import with_hashes_of_twins
+
+    manifest = with_hashes_of_twins(complete(read_manifest(options.manifest)))
+    folds = kfold(manifest, options.k, options.seed, options.lockbox)
+    paths = [_new(Path(options.out) / f"fold-{number}.csv") for number in range(1, len(folds) + 1)]
+    for path, fold in zip(paths, folds, strict=True):
+        write_manifest(fold, path)
+        held = [row for row in fold if row.split == "val"]
+        patients = len({row.patient for row in held})
+        print(f"{path}: val has {len(held)} photographs of {patients} patients{_elsewhere(path, fold.root)}")
 
 
 def data_check(options: argparse.Namespace) -> int:

@@ -201,12 +201,13 @@ def _messidor2_eyes(path: Path) -> dict[str, tuple[str, str]]:
     """
     if not path.is_file():
         return {}
-    header, *body = text_rows(path, "[;,]")
-    if not {"left", "right"} <= (names := {name.lower() for name in header[1]}):
-        raise DataError(path.name, f"columns {', '.join(sorted(names))}", "left;right", "Take the file of the archive.")
-    columns = [name.lower() for name in header[1]]
+    lines = text_rows(path, "[;,]")
+    columns = [name.lower() for name in lines[0][1]] if lines else []
+    if not {"left", "right"} <= set(columns):
+        got = f"columns {', '.join(columns)}" if columns else "the file is empty"
+        raise DataError(path.name, got, "left;right", "Take the file of the archive.")
     eyes: dict[str, tuple[str, str]] = {}
-    for number, cells in body:
+    for number, cells in lines[1:]:
         pair = {eye: stem_of(cell) for eye, cell in zip(columns, cells, strict=False) if eye in ("left", "right")}
         for eye, photograph in pair.items():
             whose = (pair.get("left") or photograph, eye)

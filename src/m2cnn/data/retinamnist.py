@@ -65,7 +65,7 @@ def _part(path: Path, part: str, root: Path) -> Iterator[Row]:
 
 def _array(path: Path, name: str) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             if name in arrays:
                 return arrays[name]
             got = f"no array {name}; its arrays: {', '.join(arrays)}"
