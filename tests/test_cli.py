@@ -208,7 +208,9 @@ def test_the_help_of_import_lists_every_dataset(capsys):
         main(["data", "import", "--help"])
     out = capsys.readouterr().out
     for name, importer in IMPORTERS.items():
-        assert f"  {name:<12} {importer.title}; known by {importer.layout}".removesuffix("; known by ") in out
+        assert f"  {name:<12} {importer.title}\n" in out
+        assert f" known by {importer.layout}\n".removeprefix(" known by \n") in out
+        assert importer.terms in out
     assert "options pictures= npz=" in out and DISCLAIMER in out
 
 

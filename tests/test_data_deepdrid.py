@@ -121,7 +121,7 @@ def test_the_official_test_set_is_read_from_csv(build):
         ("347", "left", 2, "ungradable", "test"),
         ("347", "right", 0, "", "test"),
     ]
-    assert imported.notes[-1].endswith("(published counts: recalled, unconfirmed)")
+    assert imported.notes[-1].endswith("less the other parts, unconfirmed)")
 
 
 def test_a_test_set_in_spreadsheets_is_left_out_and_said(build):

@@ -310,9 +310,11 @@ def _import_help(one: argparse.ArgumentParser) -> str:
 
     lines = []
     for name, importer in IMPORTERS.items():
-        known = f"; known by {importer.layout}" if importer.layout else ""
         options = "".join(f" {option}=" for option in options_of(name))
-        lines.append(f"  {name:<12} {importer.title}{known}" + (f"; options{options}" if options else ""))
+        about = (("known by ", importer.layout), ("terms: ", importer.terms), ("options", options))
+        lines.append(
+            f"  {name:<12} {importer.title}" + "".join(f"\n{'':<15}{what}{text}" for what, text in about if text)
+        )
     one.epilog = "\n".join(["datasets:", *lines, "", "Options stand behind the folder as KEY=VALUE.", DISCLAIMER])
     return argparse.ArgumentParser.format_help(one)
 

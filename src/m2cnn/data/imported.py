@@ -29,8 +29,8 @@ class Published:
     """How many photographs a part of a dataset has.
 
     grades: photographs of grade 0..4; ungraded: those without a grade. basis: where the numbers come from; `confirmed`
-    is False where they could not be counted or read in a source. split, source: what the manifest's rows of this part
-    have; an empty source is the importer's name.
+    is False where they were recalled or derived, neither counted nor read. split, source: what the manifest's rows of
+    this part have; an empty source is the importer's name.
     """
 
     part: str
@@ -125,15 +125,16 @@ def _part(row: Row) -> str:
 
 
 def published_notes(name: str, manifest: Manifest, parts: Iterable[Published]) -> list[str]:
-    """A note for each part of which there is a photograph: "as published", or what differs."""
+    """A note for each part of which there is a photograph: "as published", or what differs from which numbers."""
     notes = []
     for part in parts:
         rows = [row for row in manifest if (row.split, row.source) == (part.split, part.source or name)]
         if rows:
             differing = "; ".join(_differences(part, rows))
             said = differing or f"{len(rows):,} photographs, grades {_by_grade(rows)}, "
-            doubt = "" if part.confirmed else " (published counts: recalled, unconfirmed)"
-            notes.append(f"{name} {part.part}: {said}{doubt}" + ("" if differing else AS_PUBLISHED))
+            basis = f" (published: {part.basis}" + (")" if part.confirmed else ", unconfirmed)")
+            agreed = AS_PUBLISHED if part.confirmed else AS_PUBLISHED + basis
+            notes.append(f"{name} {part.part}: {said}" + (basis if differing else agreed))
     return notes
 
 

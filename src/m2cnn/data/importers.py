@@ -41,6 +41,7 @@ GRADE_OF_NAME = {name: grade for grade, names in GRADE_FOLDERS.items() for name 
 
 SOLUTION = "counted in retinopathy_solution.csv"
 DDR_COUNTS = "public code that reads the set, and the publishers' sizes of the parts"
+DEEPDRID_REST = "the totals of a dataset card less the other parts"
 RETINAMNIST_COUNTS = "counted in retinamnist.npz, which was drawn from this part"
 
 
@@ -169,7 +170,11 @@ IMPORTERS: dict[str, Importer] = {
         "messidor_data.csv",
         has("messidor_data.csv"),
         "photographs: ADCIS, research and education only, no redistribution; grades: see their page at Kaggle",
-        (Published("all", (1017, 270, 347, 75, 35), "counted in messidor_data.csv, without its 4 ungradable", 4),),
+        (
+            Published(
+                "all", (1017, 270, 347, 75, 35), "counted in a copy of messidor_data.csv without its ungradable", 4
+            ),
+        ),
     ),
     "ddr": Importer(
         ddr,
@@ -192,9 +197,7 @@ IMPORTERS: dict[str, Importer] = {
         (
             Published("train", (540, 140, 234, 214, 72), RETINAMNIST_COUNTS, split="train"),
             Published("val", (174, 46, 92, 68, 20), RETINAMNIST_COUNTS, split="val"),
-            Published(
-                "test", (120, 78, 68, 96, 38), "totals of a dataset card less the other parts", 0, "test", "", False
-            ),
+            Published("test", (120, 78, 68, 96, 38), DEEPDRID_REST, split="test", confirmed=False),
         ),
     ),
     "retinamnist": Importer(

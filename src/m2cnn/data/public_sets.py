@@ -132,7 +132,7 @@ def aptos(folder: str | Path) -> Imported:
     matching = Matching("train.csv", photographs_in(folder, "train_images"))
     rows = []
     for place, cells, image in matching.pairs(table, "id_code"):
-        values = {"image": image, "patient": stem_of(cells["id_code"]), "grade": cells["diagnosis"]}
+        values = {"image": image, "patient": cells["id_code"], "grade": cells["diagnosis"]}
         rows.append(row_from_cells(values, place))
     notes = [f"aptos: photographs {OWN_PATIENT}", *matching.notes()]
     if (folder / "test.csv").is_file():
