@@ -121,7 +121,8 @@ def test_aptos(build):
     )
     assert imported.notes[-1] == (
         "aptos train: 3,662 published, 2 found; grade 0: 1,805 published, 0 found; grade 1: 370 published, 0 found; "
-        "grade 2: 999 published, 1 found; grade 3: 193 published, 0 found; grade 4: 295 published, 1 found"
+        "grade 2: 999 published, 1 found; grade 3: 193 published, 0 found; grade 4: 295 published, 1 found "
+        "(published: counted in train.csv)"
     )
 
 
@@ -172,7 +173,7 @@ def test_messidor2(build, pairs):
         "messidor2: 1 photographs are marked ungradable",
     )
     assert imported.notes[-1].startswith("messidor2 all: 1,748 published, 5 found; grade 0: 1,017 published, 1 found")
-    assert imported.notes[-1].endswith("without grade: 4 published, 1 found")
+    assert "; without grade: 4 published, 1 found (published: counted in a copy" in imported.notes[-1]
 
 
 def test_messidor2_without_its_pairs_says_so(build):
@@ -248,7 +249,7 @@ def test_ddr(build, inner):
     assert OWN_PATIENT in imported.notes[1] and "9,598 patients" in imported.notes[1]
     assert f"{inner}test.txt: 1 labels without a photograph, left out: absent.jpg" in imported.notes
     assert "ddr: 1 photographs are marked ungradable" in imported.notes
-    assert said(imported, "ddr train").endswith("without grade: 575 published, 1 found")
+    assert "; without grade: 575 published, 1 found (published: public code" in said(imported, "ddr train")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ def test_counts_against_the_published_ones():
     ]
     assert published_notes("x", Manifest(elsewhere, Path()), [part]) == []
     doubtful = Published("train", (2, 0, 1, 0, 0), "here", 1, "train", confirmed=False)
+    (note,) = published_notes("x", Manifest(tuple(rows), Path()), [doubtful])
+    assert note == "x train: 4 photographs, grades 2/0/1/0/0, as published (published: here, unconfirmed)"
     (note,) = published_notes("x", Manifest(tuple(rows[:3]), Path()), [doubtful])
     assert note.endswith("without grade: 1 published, 0 found (published: here, unconfirmed)")
 

@@ -312,9 +312,7 @@ def _import_help(one: argparse.ArgumentParser) -> str:
     for name, importer in IMPORTERS.items():
         options = "".join(f" {option}=" for option in options_of(name))
         about = (("known by ", importer.layout), ("terms: ", importer.terms), ("options", options))
-        lines.append(
-            f"  {name:<12} {importer.title}" + "".join(f"\n{'':<15}{what}{text}" for what, text in about if text)
-        )
+        lines += [f"  {name:<12} {importer.title}", *(f"{'':<15}{what}{text}" for what, text in about if text)]
     one.epilog = "\n".join(["datasets:", *lines, "", "Options stand behind the folder as KEY=VALUE.", DISCLAIMER])
     return argparse.ArgumentParser.format_help(one)
 

@@ -41,6 +41,7 @@ GRADE_OF_NAME = {name: grade for grade, names in GRADE_FOLDERS.items() for name 
 
 SOLUTION = "counted in retinopathy_solution.csv"
 DDR_COUNTS = "public code that reads the set, and the publishers' sizes of the parts"
+MESSIDOR2_COUNTS = "counted in a copy of messidor_data.csv without its ungradable"
 DEEPDRID_REST = "the totals of a dataset card less the other parts"
 RETINAMNIST_COUNTS = "counted in retinamnist.npz, which was drawn from this part"
 
@@ -170,11 +171,7 @@ IMPORTERS: dict[str, Importer] = {
         "messidor_data.csv",
         has("messidor_data.csv"),
         "photographs: ADCIS, research and education only, no redistribution; grades: see their page at Kaggle",
-        (
-            Published(
-                "all", (1017, 270, 347, 75, 35), "counted in a copy of messidor_data.csv without its ungradable", 4
-            ),
-        ),
+        (Published("all", (1017, 270, 347, 75, 35), MESSIDOR2_COUNTS, 4),),
     ),
     "ddr": Importer(
         ddr,
