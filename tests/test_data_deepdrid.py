@@ -100,7 +100,7 @@ def test_a_patients_grade_that_is_not_that_of_the_worse_eye_is_reported(build):
 
 
 def test_grade_5_and_no_grade(build):
-    lines = [line(7, "7_l1", 1, 5, "", 5), line(7, "7_r1", "", "", "", "")]
+    lines = [line(7, "7_l1", 1, "5.0", "", "5.0"), line(7, "7_r1", "", "", "", "")]
     photographs = [f"{TRAINING}Images/7/{name}.jpg" for name in ("7_l1", "7_r1")]
     imported = import_dataset("deepdrid", build(*photographs, **{TRAINING_CSV: labels(*lines)}))
     assert [(row.eye, row.grade, row.quality) for row in imported.manifest] == [

@@ -177,7 +177,7 @@ def test_messidor2(build, pairs):
 
 
 def test_messidor2_without_its_pairs_says_so(build):
-    photographs = [name.replace("IMAGES", "images") for name in PHOTOGRAPHS]
+    photographs = [name.replace("IMAGES", "Images") for name in PHOTOGRAPHS]
     imported = import_dataset("messidor2", build(*photographs, **{"messidor_data.csv": GRADES}))
     assert len(set(imported.manifest.patients())) == 5
     assert said(imported, "messidor2: messidor-2.csv, which pairs the eyes, is absent").endswith(OWN_PATIENT)
