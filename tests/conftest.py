@@ -29,6 +29,20 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def build(tmp_path):
+    """Files by path; content is the path itself unless given."""
+
+    def make(*names, **contents):
+        for name in (*names, *contents):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(contents.get(name, name.encode() + b"." * len(tuple(path.parent.iterdir()))))
+        return tmp_path
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
     """48 rendered photographs of 24 patients, 224 px, with their manifest written and split."""

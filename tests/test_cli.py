@@ -6,7 +6,7 @@ import json
 import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
-from m2cnn.data import read_manifest
+from m2cnn.data import IMPORTERS, read_manifest
 from m2cnn.grades import DISCLAIMER
 
 
@@ -185,6 +185,36 @@ def test_data_verbs(capsys, tmp_path):
     (tmp_path / "r" / first).write_bytes(b"changed")
     code, out, _ = run(capsys, *check)
     assert code == UNGRADED and first in out
+
+
+def test_data_kfold_writes_a_manifest_per_fold(capsys, rendered, tmp_path):
+    words = ["data", "kfold", rendered.root / "manifest.csv", "--k", 3, "--out", tmp_path / "folds"]
+    code, out, err = run(capsys, *words)
+    assert code == OK, err
+    assert len(out.splitlines()) == 3 and all(f"--images {rendered.root}" in line for line in out.splitlines())
+    folds = [read_manifest(tmp_path / "folds" / f"fold-{number}.csv") for number in (1, 2, 3)]
+    held = [{row.patient for row in fold if row.split == "val"} for fold in folds]
+    aside = {row.patient for row in rendered if row.split in ("test", "lockbox")}
+    assert all(held) and sum(map(len, held)) == len(set.union(*held))
+    assert set.union(*held) | aside == {row.patient for row in rendered} and not set.union(*held) & aside
+    for fold, patients in zip(folds, held, strict=True):
+        assert not patients & {row.patient for row in fold if row.split != "val"}
+        assert [row.image for row in fold] == [row.image for row in rendered]
+    code, _, err = run(capsys, *words)
+    assert code == REFUSED and "fold-1.csv: it exists" in err
+    code, _, err = run(capsys, *words[:4], 1, "--out", tmp_path / "more")
+    assert code == REFUSED and "k is 1" in err and not (tmp_path / "more").exists()
+
+
+def test_the_help_of_import_lists_every_dataset(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "import", "--help"])
+    out = capsys.readouterr().out
+    for name, importer in IMPORTERS.items():
+        assert f"  {name:<12} {importer.title}\n" in out
+        assert f" known by {importer.layout}\n".removeprefix(" known by \n") in out
+        assert importer.terms in out
+    assert "options pictures= npz=" in out and DISCLAIMER in out
 
 
 def test_data_import(capsys, tmp_path, rendered):

@@ -22,6 +22,8 @@ LAYERS = [
     "evaluate report",
     "train",
     "demo",
+    "cli_verb",
+    "cli_data",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

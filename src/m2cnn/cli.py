@@ -8,16 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import m2cnn
+from m2cnn.cli_data import data_options
+from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
-
-OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,22 +54,15 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("m2cnn", description="Diabetic retinopathy grading (M2CNN).", epilog=DISCLAIMER)
     top.add_argument("--version", action="version", version=f"m2cnn {m2cnn.__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
-    _grade_options(_verb(verbs, "grade", grade, "grade photographs"))
-    _train_options(_verb(verbs, "train", train, "train a system, stage by stage"))
-    _evaluate_options(_verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
-    _compare_options(_verb(verbs, "compare", compare, "systems side by side, with paired differences"))
-    _systems_options(_verb(verbs, "systems", None, "the systems, and what they are made of"))
-    _data_options(_verb(verbs, "data", None, "import, split, check and render photographs"))
-    demo_options = _verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
+    _grade_options(verb(verbs, "grade", grade, "grade photographs"))
+    _train_options(verb(verbs, "train", train, "train a system, stage by stage"))
+    _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
+    _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
+    _systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
+    data_options(verb(verbs, "data", None, "import, split, check and render photographs"))
+    demo_options = verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
     demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
     return top
-
-
-def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
-    one = verbs.add_parser(name, help=text, description=text, epilog=DISCLAIMER)
-    if run:
-        one.set_defaults(run=run)
-    return one
 
 
 # grade
@@ -230,9 +221,9 @@ def compare(options: argparse.Namespace) -> None:
 
 def _systems_options(one: argparse.ArgumentParser) -> None:
     verbs = one.add_subparsers(required=True, metavar="VERB")
-    _verb(verbs, "list", systems_list, "the systems of the table")
-    _verb(verbs, "recipes", systems_recipes, "the packaged recipes")
-    show = _verb(verbs, "show", systems_show, "layers, maps, parameters, multiply-adds and sources")
+    verb(verbs, "list", systems_list, "the systems of the table")
+    verb(verbs, "recipes", systems_recipes, "the packaged recipes")
+    show = verb(verbs, "show", systems_show, "layers, maps, parameters, multiply-adds and sources")
     show.add_argument("name", help="a system, such as m2cnn")
     show.add_argument("--size", type=int, default=224, help="input side in px (default: 224)")
     show.add_argument("--cells", type=int, help="cells that run (default: what the ladder has at that size)")
@@ -265,136 +256,6 @@ def systems_show(options: argparse.Namespace) -> None:
     settings = {name: parse_value(value) for name, value in given.items() if value is not None}
     description = describe_system(options.name, options.size, options.cells, settings)
     print(json.dumps(description.to_json(), indent=1) if options.json else description.to_text())
-
-
-# data
-
-
-def _data_options(one: argparse.ArgumentParser) -> None:
-    verbs = one.add_subparsers(required=True, metavar="VERB")
-    imports = _verb(verbs, "import", data_import, "write the manifest of a dataset")
-    imports.add_argument("name", help="eyepacs, idrid, folders or table")
-    imports.add_argument("folder", help="the dataset's folder; for table, the CSV")
-    imports.set_defaults(settings=[])
-    imports.epilog = (
-        "For table, KEY=VALUE names the columns: image=, patient=, eye=, grade=, dme=, quality=, split=. " + DISCLAIMER
-    )
-    imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv in the folder)")
-    split = _verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
-    split.add_argument("manifest")
-    split.add_argument("--train", type=float, default=0.8)
-    split.add_argument("--val", type=float, default=0.1)
-    split.add_argument("--test", type=float, default=0.1)
-    split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
-    split.add_argument("--seed", type=int, default=0)
-    split.add_argument("--out", help="where to write (default: in place)")
-    split.add_argument("--cache", help="folder that remembers what was seen of photographs")
-    check = _verb(verbs, "check", data_check, "is every file there and unchanged, and does no photograph stand twice")
-    check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
-    check.add_argument("--images", help="folder that the manifest's paths start from")
-    check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
-    check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
-    check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
-    check.add_argument("--workers", type=int, default=2)
-    box = _verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
-    box.add_argument("manifest")
-    box.add_argument("--by", required=True)
-    box.add_argument("--reason", required=True)
-    render = _verb(verbs, "render", data_render, "render synthetic photographs with their manifest")
-    render.add_argument("folder")
-    render.add_argument("--patients", type=int, default=100)
-    render.add_argument("--size", type=int, default=720)
-    render.add_argument("--seed", type=int, default=0)
-    render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
-    render.add_argument("--workers", type=int, default=2)
-
-
-def data_import(options: argparse.Namespace) -> None:
-    from m2cnn.data import import_dataset, write_manifest
-
-    pairs = dict(text.partition("=")[::2] for text in options.settings)
-    folder = Path(options.folder)
-    if folder.is_file():
-        pairs, folder = {"csv": folder} | pairs, folder.parent
-    if taken := {"name", "folder"} & pairs.keys():
-        raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
-    imported = import_dataset(options.name, folder, **pairs)
-    out = Path(options.out) if options.out else _new(folder / "manifest.csv")
-    write_manifest(imported.manifest, out)
-    print("\n".join(imported.notes))
-    elsewhere = (
-        ""
-        if out.parent.resolve() == imported.manifest.root.resolve()
-        else f"; use it with --images {imported.manifest.root}"
-    )
-    print(f"{out}: {len(imported.manifest)} photographs{elsewhere}")
-
-
-def _new(path: Path) -> Path:
-    """Raises SettingError for a manifest that is there already: its splits and its lockbox would be lost."""
-    if path.exists():
-        raise SettingError(path, "it exists", "no manifest yet", "Name another with --out, or remove it yourself.")
-    return path
-
-
-def data_split(options: argparse.Namespace) -> None:
-    from m2cnn.data import assign_splits, read_manifest, write_manifest
-    from m2cnn.data.guard import guard
-    from m2cnn.data.opening import complete
-
-    proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
-    out = Path(options.out or options.manifest)
-    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
-        guarded = guard(complete(read_manifest(options.manifest)), memory, out.with_name(out.stem + "-leaks"))
-    manifest = assign_splits(guarded.manifest, proportions, options.seed, options.lockbox, guarded.twins)
-    write_manifest(manifest, out)
-    for name in ("train", "val", "test", "lockbox"):
-        rows = [row for row in manifest if row.split == name]
-        print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
-
-
-def data_check(options: argparse.Namespace) -> int:
-    from m2cnn.data import check_files, check_sides, write_manifest
-    from m2cnn.data.guard import guard
-    from m2cnn.data.leaks import across_splits, without_leaks
-    from m2cnn.data.opening import read_data
-
-    manifest = read_data(options.manifest, options.images)
-    problems = check_files(manifest)
-    hashed = sum(bool(row.sha256) for row in manifest)
-    fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
-    print("\n".join(str(problem) for problem in problems) or fine)
-    check_sides(manifest)
-    _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
-    blind = [image for image, what in seen.items() if not what.plane]
-    if blind:
-        print(f"{len(blind)} photographs show no round field or cannot be read: only their bytes were compared")
-    leaks = across_splits(manifest, twins)
-    where = f"; see {options.out}" if twins else ""
-    print(f"{len(twins)} pairs of the same photograph, {len(leaks)} of them on two sides{where}")
-    if options.without_leaks:
-        write_manifest(kept := without_leaks(manifest, twins), options.without_leaks)
-        print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
-    return UNGRADED if problems or leaks else OK
-
-
-def data_open_lockbox(options: argparse.Namespace) -> None:
-    from m2cnn.data import open_lockbox, read_manifest
-
-    print(json.dumps(open_lockbox(read_manifest(options.manifest), options.manifest, options.by, options.reason)))
-
-
-def data_render(options: argparse.Namespace) -> None:
-    from m2cnn.data import write_manifest
-    from m2cnn.data.rendered import render_manifest
-
-    folder = Path(options.folder)
-    _new(folder / "manifest.csv")
-    manifest = render_manifest(
-        folder, options.patients, options.seed, options.size, lesions=not options.no_lesions, workers=options.workers
-    )
-    write_manifest(manifest, folder / "manifest.csv")
-    print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
 
 
 # demo

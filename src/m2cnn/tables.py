@@ -29,13 +29,18 @@ def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, s
     return [name for name in columns if name], named
 
 
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+def read_text(path: Path) -> str:
+    """The text of a file, without a byte order mark. Raises DataError: unreadable, or not UTF-8."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise DataError(path.name, f"byte {cause.start} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
     except OSError as cause:
         raise DataError(path, cause.strerror or str(cause), "a readable CSV file", "Check the path.") from cause
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:

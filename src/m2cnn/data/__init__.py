@@ -1,7 +1,8 @@
 """Photographs and what is known of them: manifests, importers, splits, lockbox, prepared pictures. No torch."""
 
 from m2cnn.data.cache import Cached, cache_pictures
-from m2cnn.data.importers import IMPORTERS, Imported, import_dataset
+from m2cnn.data.imported import Imported, Importer, Published
+from m2cnn.data.importers import IMPORTERS, import_dataset
 from m2cnn.data.lockbox import lockbox_rows, open_lockbox
 from m2cnn.data.manifest import (
     FileProblem,
@@ -21,7 +22,9 @@ __all__ = [
     "Cached",
     "FileProblem",
     "Imported",
+    "Importer",
     "Manifest",
+    "Published",
     "Row",
     "assign_splits",
     "cache_pictures",

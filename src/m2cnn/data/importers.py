@@ -1,20 +1,21 @@
-"""From a public dataset, as its archive unpacks, to a manifest: one small function per layout.
+"""From a dataset's folder to a manifest: the importers by name, and those of layouts that are nobody's in particular.
 
-A new dataset is one function here and one line in IMPORTERS. Nothing is copied or changed; image paths start from the
-folder that was given. What does not fit together (labels without a photograph, photographs without a label) is left out
-and counted in the notes; what cannot be understood is a DataError.
+A new dataset is one function (public_sets.py has most) and one row in IMPORTERS. Nothing is copied or changed; image
+paths start from the folder that was given. What does not fit together (labels without a photograph, photographs without
+a label) is left out and counted in the notes; what cannot be understood is a DataError.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from m2cnn.data.manifest import Manifest, Row, row_from_cells
+from m2cnn.data.deepdrid import deepdrid
+from m2cnn.data.imported import Imported, Importer, Published, imported, own_patient_note, published_notes
+from m2cnn.data.manifest import Row, row_from_cells
 from m2cnn.data.pairing import (
     Matching,
     need_columns,
@@ -22,14 +23,13 @@ from m2cnn.data.pairing import (
     photographs_below,
     photographs_in,
     subfolders,
-    twin_notes,
-    with_hashes_of_twins,
 )
+from m2cnn.data.public_sets import aptos, ddr, eyepacs, idrid, messidor2
+from m2cnn.data.retinamnist import retinamnist
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.tables import read_table
 
 EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
-OWN_PATIENT = "without a patient's id; each counts as its own patient: say so beside every result"
 GRADE_FOLDERS = {
     0: ("no_dr", "nodr", "no_apparent_retinopathy", "no_retinopathy", "normal", "healthy"),
     1: ("mild", "mild_dr", "mild_npdr"),
@@ -39,77 +39,11 @@ GRADE_FOLDERS = {
 }
 GRADE_OF_NAME = {name: grade for grade, names in GRADE_FOLDERS.items() for name in names}
 
-
-@dataclass(frozen=True)
-class Imported:
-    """A manifest and what the user should know of it; the first note has the counts."""
-
-    manifest: Manifest
-    notes: tuple[str, ...]
-
-
-# The datasets
-
-
-def eyepacs(folder: str | Path) -> Imported:
-    """Kaggle 2015: trainLabels.csv (image, level) and train/<patient>_<left|right>.jpeg.
-
-    Without train/ the photographs lie beside the CSV. With retinopathy_solution.csv and test/ the official test set
-    joins as split "test".
-    """
-    folder = Path(folder)
-    rows, notes = _eyepacs_part(folder, "trainLabels.csv", "train", "")
-    if (folder / "retinopathy_solution.csv").is_file():
-        test_rows, test_notes = _eyepacs_part(folder, "retinopathy_solution.csv", "test", "test")
-        rows, notes = rows + test_rows, notes + test_notes
-    return _imported("eyepacs", folder, rows, notes)
-
-
-def _eyepacs_part(folder: Path, labels: str, subfolder: str, split: str) -> tuple[list[Row], list[str]]:
-    columns, table = read_table(folder / labels)
-    need_columns(labels, columns, ("image", "level"))
-    photographs = photographs_in(folder, subfolder if (folder / subfolder).is_dir() else "")
-    rows: list[Row] = []
-    matching = Matching(labels, photographs)
-    for place, cells, image in matching.pairs(table, "image"):
-        patient, eye = patient_and_eye(image)
-        if not eye:
-            got = f'image is "{cells["image"]}"'
-            raise DataError(place, got, "<patient>_left or <patient>_right", 'Other names: use the importer "table".')
-        values = {"image": image, "patient": patient, "eye": eye, "grade": cells["level"], "split": split}
-        rows.append(row_from_cells(values, place))
-    return rows, matching.notes()
-
-
-def idrid(folder: str | Path) -> Imported:
-    """IDRiD's "B. Disease Grading", itself or the folder that has it. The official testing set is split "test"."""
-    folder = Path(folder)
-    inner = "B. Disease Grading/" if (folder / "B. Disease Grading").is_dir() else ""
-    rows: list[Row] = []
-    notes = [f"idrid: photographs {OWN_PATIENT}"]
-    for part, kind, split in (("a. Training Set", "Training", ""), ("b. Testing Set", "Testing", "test")):
-        images = f"{inner}1. Original Images/{part}"
-        labels = sorted((folder / inner / "2. Groundtruths").glob(f"*{kind}*.csv"))
-        if labels and (folder / images).is_dir():
-            part_rows, part_notes = _idrid_part(folder, labels[0], images, split)
-            rows, notes = rows + part_rows, notes + part_notes
-        else:
-            notes.append(f'idrid: the {kind.lower()} set is absent ("{images}" and its labels)')
-    return _imported("idrid", folder, rows, notes)
-
-
-def _idrid_part(folder: Path, labels: Path, images: str, split: str) -> tuple[list[Row], list[str]]:
-    columns, table = read_table(labels)
-    need_columns(labels.name, columns, ("Image name", "Retinopathy grade", "Risk of macular edema"))
-    matching = Matching(labels.name, photographs_in(folder, images))
-    rows = []
-    for place, cells, image in matching.pairs(table, "Image name"):
-        # Both sets count from IDRiD_001: without the prefix two strangers would be one patient.
-        patient = ("testing_" if split else "") + cells["Image name"]
-        grade, dme = cells["Retinopathy grade"], cells["Risk of macular edema"]
-        values = {"image": image, "patient": patient, "grade": grade, "dme": dme, "split": split}
-        rows.append(row_from_cells(values, place))
-    return rows, matching.notes()
+SOLUTION = "counted in retinopathy_solution.csv"
+DDR_COUNTS = "public code that reads the set, and the publishers' sizes of the parts"
+MESSIDOR2_COUNTS = "counted in a copy of messidor_data.csv without its ungradable"
+DEEPDRID_REST = "the totals of a dataset card less the other parts"
+RETINAMNIST_COUNTS = "counted in retinamnist.npz, which was drawn from this part"
 
 
 def folders(folder: str | Path) -> Imported:
@@ -128,7 +62,7 @@ def folders(folder: str | Path) -> Imported:
     taken = {row.image for row in rows}
     left = [image for image in photographs_below(folder).values() if image not in taken and not image.startswith(".")]
     notes = [f"folders: {len(left)} photographs outside the folders of grades, left out"] if left else []
-    return _imported("folders", folder, rows, notes + _own_patient_note("folders", rows))
+    return imported("folders", folder, rows, notes + own_patient_note("folders", rows))
 
 
 def grade_of_folder(name: str) -> int | None:
@@ -178,7 +112,7 @@ def table(
         values = {"image": name, **from_name, **{ours: cells[theirs] for ours, theirs in names.items()}}
         values["eye"] = EYES.get(values.get("eye", "").lower(), values.get("eye", ""))
         rows.append(row_from_cells(values, place))
-    return _imported("table", folder, rows, matching.notes() + ([] if patient else _own_patient_note("table", rows)))
+    return imported("table", folder, rows, matching.notes() + ([] if patient else own_patient_note("table", rows)))
 
 
 def _only_csv(folder: Path) -> Path:
@@ -189,50 +123,120 @@ def _only_csv(folder: Path) -> Path:
     return found[0]
 
 
-IMPORTERS: dict[str, Callable[..., Imported]] = {"eyepacs": eyepacs, "idrid": idrid, "folders": folders, "table": table}
+def grade_folders(folder: Path) -> bool:
+    return any(grade_of_folder(name) is not None for name in subfolders(folder))
+
+
+def has(*names: str) -> Callable[[Path], bool]:
+    """Whether a folder has a file or folder of one of these names (patterns of glob)."""
+    return lambda folder: any(True for name in names for _ in folder.glob(name))
+
+
+IMPORTERS: dict[str, Importer] = {
+    "eyepacs": Importer(
+        eyepacs,
+        "Kaggle 2015 (EyePACS)",
+        "trainLabels.csv or retinopathy_solution.csv",
+        has("trainLabels.csv", "retinopathy_solution.csv"),
+        "Kaggle's rules of the contest: research only",
+        (
+            Published("train", (25810, 2443, 5292, 873, 708), "counted in trainLabels.csv"),
+            Published("public", (8130, 720, 1579, 237, 240), SOLUTION, split="test", source="eyepacs-public"),
+            Published("private", (31403, 3042, 6282, 977, 966), SOLUTION, split="test", source="eyepacs-private"),
+            Published("test", (39533, 3762, 7861, 1214, 1206), SOLUTION, split="test"),
+        ),
+    ),
+    "aptos": Importer(
+        aptos,
+        "APTOS 2019",
+        "train.csv and train_images/",
+        lambda folder: has("train.csv")(folder) and has("train_images")(folder),
+        "Kaggle's rules of the contest: research only",
+        (Published("train", (1805, 370, 999, 193, 295), "counted in train.csv"),),
+    ),
+    "idrid": Importer(
+        idrid,
+        "IDRiD, B. Disease Grading",
+        '"B. Disease Grading"',
+        has("B. Disease Grading", "2. Groundtruths"),
+        "CC BY 4.0",
+        (
+            Published("training", (134, 20, 136, 74, 49), "counted in the training labels"),
+            Published("testing", (34, 5, 32, 19, 13), "public code that reads the set", split="test"),
+        ),
+    ),
+    "messidor2": Importer(
+        messidor2,
+        "Messidor-2, adjudicated grades",
+        "messidor_data.csv",
+        has("messidor_data.csv"),
+        "photographs: ADCIS, research and education only, no redistribution; grades: see their page at Kaggle",
+        (Published("all", (1017, 270, 347, 75, 35), MESSIDOR2_COUNTS, 4),),
+    ),
+    "ddr": Importer(
+        ddr,
+        "DDR, DR_grading",
+        "DR_grading or DDR-dataset",
+        has("DR_grading", "DDR-dataset", "valid.txt"),
+        "its repository states none: ask the publishers",
+        (
+            Published("train", (3133, 315, 2238, 118, 456), DDR_COUNTS, 575, "train"),
+            Published("valid", (1253, 126, 895, 47, 182), DDR_COUNTS, 230, "val"),
+            Published("test", (1880, 189, 1344, 71, 275), DDR_COUNTS, 346, "test"),
+        ),
+    ),
+    "deepdrid": Importer(
+        deepdrid,
+        "DeepDRiD, regular fundus photographs",
+        "regular_fundus_images",
+        has("regular_fundus_images", "regular-fundus-training"),
+        "Creative Commons; sources name CC BY 4.0 and CC BY-SA 4.0: see its repository",
+        (
+            Published("train", (540, 140, 234, 214, 72), RETINAMNIST_COUNTS, split="train"),
+            Published("val", (174, 46, 92, 68, 20), RETINAMNIST_COUNTS, split="val"),
+            Published("test", (120, 78, 68, 96, 38), DEEPDRID_REST, split="test", confirmed=False),
+        ),
+    ),
+    "retinamnist": Importer(
+        retinamnist,
+        "RetinaMNIST (MedMNIST v2)",
+        "retinamnist*.npz",
+        has("retinamnist*.npz"),
+        "CC BY 4.0",
+        (
+            Published("train", (486, 128, 206, 194, 66), "counted in retinamnist.npz", split="train"),
+            Published("val", (54, 12, 28, 20, 6), "counted in retinamnist.npz", split="val"),
+            Published("test", (174, 46, 92, 68, 20), "counted in retinamnist.npz", split="test"),
+        ),
+    ),
+    "folders": Importer(folders, "a folder per grade", "folders named by grade", grade_folders),
+    "table": Importer(table, "any CSV, its columns by name", "", lambda folder: False),
+}
 
 
 def import_dataset(name: str, folder: str | Path, **options: str | Path) -> Imported:
     """Import the dataset `name` (a key of IMPORTERS) from its folder; `options` are those of its function.
 
-    Raises SettingError for an unknown name or option, DataError for a folder that does not fit.
+    The last notes hold the counts against the published ones. Raises SettingError for an unknown name or option,
+    DataError for a folder that does not fit.
     """
     if name not in IMPORTERS:
         raise SettingError("dataset", f'"{name}"', "an importer", did_you_mean(name, IMPORTERS))
-    known = list(inspect.signature(IMPORTERS[name]).parameters)[1:]
+    known = options_of(name)
     for option in options:
         if option not in known:
             repair = did_you_mean(option, known) if known else f"{name} has no options."
             raise SettingError(f"dataset {name}", f'option "{option}"', "one of its options", repair)
     if not Path(folder).is_dir():
         raise DataError(folder, "no such folder", f"the folder of {name}", "Check the path.")
-    return IMPORTERS[name](folder, **options)
+    found = IMPORTERS[name].read(folder, **options)
+    return replace(found, notes=(*found.notes, *published_notes(name, found.manifest, IMPORTERS[name].published)))
 
 
-# What all of them share
+def options_of(name: str) -> list[str]:
+    """The names of an importer's options: the parameters of its function behind the folder."""
+    return list(inspect.signature(IMPORTERS[name].read).parameters)[1:]
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
-
-
-def _own_patient_note(name: str, rows: list[Row]) -> list[str]:
-    alone = sum(not row.eye for row in rows)
-    return [f"{name}: {alone} of {len(rows)} photographs {OWN_PATIENT}"] if alone else []
-
-
-def _imported(source: str, folder: Path, rows: list[Row], notes: list[str]) -> Imported:
-    if not rows:
-        raise DataError(folder, "no photograph with a label", f"the layout of {source}", "; ".join(notes))
-    manifest = Manifest(tuple(replace(row, source=source) for row in rows), folder)
-    manifest = with_hashes_of_twins(manifest)
-    return Imported(manifest, (counts(manifest), *notes, *twin_notes(source, manifest)))
-
-
-def counts(manifest: Manifest) -> str:
-    """One line: photographs, patients, and photographs per grade."""
-    per_grade = Counter(row.grade for row in manifest)
-    grades = "/".join(str(per_grade[grade]) for grade in range(5))
-    patients = len({row.patient for row in manifest})
-    rest = f", {per_grade[None]} without grade" if per_grade[None] else ""
-    return f"{len(manifest)} photographs of {patients} patients, grades 0/1/2/3/4: {grades}{rest}"

@@ -6,9 +6,9 @@ import json
 import logging
 from pathlib import Path
 
-from m2cnn.data.importers import IMPORTERS, Imported, grade_of_folder, import_dataset
+from m2cnn.data.imported import AS_PUBLISHED, Imported
+from m2cnn.data.importers import IMPORTERS, import_dataset
 from m2cnn.data.manifest import Manifest, missing_files, read_manifest
-from m2cnn.data.pairing import subfolders
 from m2cnn.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -41,17 +41,12 @@ def read_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
 
 def recognise(folder: Path) -> str:
     """The name of the one importer whose layout a folder has. Raises DataError with what was looked for."""
-    idrid_folders = ("B. Disease Grading", "2. Groundtruths")
-    looked_for = {
-        "eyepacs": ("trainLabels.csv", (folder / "trainLabels.csv").is_file()),
-        "idrid": ('"B. Disease Grading"', any((folder / name).is_dir() for name in idrid_folders)),
-        "folders": ("folders named by grade", any(grade_of_folder(name) is not None for name in subfolders(folder))),
-    }
-    found = [name for name, (_, present) in looked_for.items() if present]
+    found = [name for name, importer in IMPORTERS.items() if importer.fits(folder)]
     if len(found) == 1:
         return found[0]
     got = f"fits {' and '.join(found)}" if found else "no dataset recognised"
-    expected = "manifest.csv or " + ", ".join(f"{what} ({name})" for name, (what, _) in looked_for.items())
+    known = (f"{importer.layout} ({name})" for name, importer in IMPORTERS.items() if importer.layout)
+    expected = f"manifest.csv or {', '.join(known)}"
     raise DataError(folder, got, expected, f"Say which: NAME:{folder}")
 
 
@@ -59,7 +54,7 @@ def _logged(imported: Imported) -> Manifest:
     counts, *findings = imported.notes
     log.info(counts)
     for note in findings:
-        log.warning(note)
+        log.log(logging.INFO if note.endswith(AS_PUBLISHED) else logging.WARNING, note)
     return imported.manifest
 
 

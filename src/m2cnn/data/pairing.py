@@ -11,6 +11,7 @@ from pathlib import Path
 
 from m2cnn.data.manifest import Manifest, file_hash
 from m2cnn.errors import DataError, did_you_mean
+from m2cnn.tables import read_text
 
 PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
 PATIENT_EYE = re.compile(r"(?P<patient>.+?)[_-](?P<eye>left|right|[lr]|o[ds])(?:[_-]?\d+)?", re.IGNORECASE)
@@ -41,13 +42,18 @@ class Matching:
     def notes(self) -> list[str]:
         unlabelled = [image for image in self.photographs.values() if image not in self.taken]
         found = (("labels without a photograph", self.missing), ("photographs without a label", unlabelled))
-        return [f"{self.labels}: {len(names)} {what}, left out: {_some(names)}" for what, names in found if names]
+        return [f"{self.labels}: {len(names)} {what}, left out: {some(names)}" for what, names in found if names]
 
 
 def photographs_in(folder: Path, subfolder: str) -> dict[str, str]:
-    """Photographs of one folder: name without extension -> path from `folder`. One listing, no question per file."""
+    """Photographs of one folder: name without extension -> path from `folder`; {} where there is no such folder.
+
+    One listing, no question per file.
+    """
     prefix = f"{subfolder}/" if subfolder else ""
     found: dict[str, str] = {}
+    if not (folder / subfolder).is_dir():
+        return found
     with os.scandir(folder / subfolder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
     for name in names:
@@ -68,6 +74,17 @@ def photographs_below(folder: Path) -> dict[str, str]:
     return found
 
 
+def photographs_by_name(folder: Path, subfolder: str) -> dict[str, str]:
+    """All photographs below a subfolder: name without extension -> path from `folder`; {} where it is not there.
+
+    Raises DataError when a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for image in photographs_below(folder / subfolder).values():
+        _add(found, stem_of(image.rpartition("/")[2]), f"{subfolder}/{image}" if subfolder else image, folder)
+    return found
+
+
 def _add(found: dict[str, str], stem: str, image: str, folder: Path) -> None:
     if stem in found:
         raise DataError(folder, f"{found[stem]} and {image}", "one photograph per name", "Remove one of them.")
@@ -77,6 +94,15 @@ def _add(found: dict[str, str], stem: str, image: str, folder: Path) -> None:
 def stem_of(name: str) -> str:
     match = PHOTOGRAPH.fullmatch(name)
     return match["stem"] if match else name
+
+
+def text_rows(path: Path, separators: str) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of every line that is not blank, for tables without a header or without commas.
+
+    separators: a regular expression. Raises DataError: unreadable, or not UTF-8.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), start=1)]
+    return [(number, [cell.strip() for cell in re.split(separators, line)]) for number, line in lines if line]
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -123,12 +149,14 @@ def twin_notes(source: str, manifest: Manifest) -> list[str]:
         groups[row.sha256 or row.image].append(row)
     twins = [rows for rows in groups.values() if len(rows) > 1]
     contradicting = [rows[0].image for rows in twins if len({row.grade for row in rows}) > 1]
-    firsts = _some([rows[0].image for rows in twins])
+    firsts = some([rows[0].image for rows in twins])
     notes = [f"{source}: {len(twins)} photographs stand more than once, byte for byte: {firsts}"]
     if contradicting:
-        notes.append(f"{source}: {len(contradicting)} of them with different grades: {_some(contradicting)}")
+        notes.append(f"{source}: {len(contradicting)} of them with different grades: {some(contradicting)}")
+    if crossing := [rows[0].image for rows in twins if len({row.split for row in rows}) > 1]:
+        notes.append(f"{source}: {len(crossing)} of them on two sides of the official split: {some(crossing)}")
     return notes if twins else []
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,184 @@
+"""The verbs of `m2cnn data`: one short function each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from m2cnn.cli_verb import OK, UNGRADED, verb
+from m2cnn.errors import SettingError
+from m2cnn.grades import DISCLAIMER
+
+if TYPE_CHECKING:
+    from m2cnn.data.guard import Guarded
+
+
+def data_options(one: argparse.ArgumentParser) -> None:
+    verbs = one.add_subparsers(required=True, metavar="VERB")
+    imports = verb(verbs, "import", data_import, "write the manifest of a dataset")
+    imports.add_argument("name", help="one of the datasets below")
+    imports.add_argument("folder", help="the dataset's folder; for table also the CSV, for retinamnist the .npz")
+    imports.set_defaults(settings=[])
+    imports.formatter_class = argparse.RawDescriptionHelpFormatter
+    imports.format_help = lambda: _import_help(imports)
+    imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv beside the photographs)")
+    split = verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
+    split.add_argument("manifest")
+    split.add_argument("--train", type=float, default=0.8)
+    split.add_argument("--val", type=float, default=0.1)
+    split.add_argument("--test", type=float, default=0.1)
+    split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
+    split.add_argument("--seed", type=int, default=0)
+    split.add_argument("--out", help="where to write (default: in place)")
+    split.add_argument("--cache", help="folder that remembers what was seen of photographs")
+    folds = verb(verbs, "kfold", data_kfold, "k manifests by patient, the lockbox first; each fold is val once")
+    folds.add_argument("manifest")
+    folds.add_argument("--k", type=int, default=5, help="number of folds (default: 5)")
+    folds.add_argument("--out", required=True, help="folder for fold-1.csv, fold-2.csv, ...")
+    folds.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
+    folds.add_argument("--seed", type=int, default=0)
+    folds.add_argument("--cache", help="folder that remembers what was seen of photographs")
+    check = verb(verbs, "check", data_check, "is every file there and unchanged, and does no photograph stand twice")
+    check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
+    check.add_argument("--images", help="folder that the manifest's paths start from")
+    check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
+    check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
+    check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
+    check.add_argument("--workers", type=int, default=2)
+    box = verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
+    box.add_argument("manifest")
+    box.add_argument("--by", required=True)
+    box.add_argument("--reason", required=True)
+    render = verb(verbs, "render", data_render, "render synthetic photographs with their manifest")
+    render.add_argument("folder")
+    render.add_argument("--patients", type=int, default=100)
+    render.add_argument("--size", type=int, default=720)
+    render.add_argument("--seed", type=int, default=0)
+    render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
+    render.add_argument("--workers", type=int, default=2)
+
+
+def _import_help(one: argparse.ArgumentParser) -> str:
+    """The help of `data import`: the datasets come from IMPORTERS, which only this page needs to load."""
+    from m2cnn.data import IMPORTERS
+    from m2cnn.data.importers import options_of
+
+    lines = []
+    for name, importer in IMPORTERS.items():
+        options = "".join(f" {option}=" for option in options_of(name))
+        about = (("known by ", importer.layout), ("terms: ", importer.terms), ("options", options))
+        lines += [f"  {name:<12} {importer.title}", *(f"{'':<15}{what}{text}" for what, text in about if text)]
+    one.epilog = "\n".join(["datasets:", *lines, "", "Options stand behind the folder as KEY=VALUE.", DISCLAIMER])
+    return argparse.ArgumentParser.format_help(one)
+
+
+def data_import(options: argparse.Namespace) -> None:
+    from m2cnn.data import import_dataset, write_manifest
+
+    pairs = dict(text.partition("=")[::2] for text in options.settings)
+    folder = Path(options.folder)
+    if folder.is_file():
+        pairs, folder = {"npz" if folder.suffix == ".npz" else "csv": folder} | pairs, folder.parent
+    if taken := {"name", "folder"} & pairs.keys():
+        raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
+    imported = import_dataset(options.name, folder, **pairs)
+    out = Path(options.out) if options.out else _new(imported.manifest.root / "manifest.csv")
+    write_manifest(imported.manifest, out)
+    print("\n".join(imported.notes))
+    print(f"{out}: {len(imported.manifest)} photographs{_elsewhere(out, imported.manifest.root)}")
+
+
+def _elsewhere(out: Path, root: Path) -> str:
+    """How to use a manifest that does not lie beside its photographs."""
+    return "" if out.parent.resolve() == root.resolve() else f"; use it with --images {root}"
+
+
+def _new(path: Path) -> Path:
+    """Raises SettingError for a manifest that is there already: its splits and its lockbox would be lost."""
+    if path.exists():
+        raise SettingError(path, "it exists", "no manifest yet", "Name another with --out, or remove it yourself.")
+    return path
+
+
+def data_split(options: argparse.Namespace) -> None:
+    from m2cnn.data import assign_splits, write_manifest
+
+    proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
+    out = Path(options.out or options.manifest)
+    guarded = _guarded(options, out.with_name(out.stem + "-leaks"))
+    manifest = assign_splits(guarded.manifest, proportions, options.seed, options.lockbox, guarded.twins)
+    write_manifest(manifest, out)
+    for name in ("train", "val", "test", "lockbox"):
+        rows = [row for row in manifest if row.split == name]
+        print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
+
+
+def _guarded(options: argparse.Namespace, report: Path) -> Guarded:
+    """The manifest with the photographs in it that are the same, and so belong on one side."""
+    from m2cnn.data import read_manifest
+    from m2cnn.data.guard import guard
+    from m2cnn.data.opening import complete
+
+    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+        return guard(complete(read_manifest(options.manifest)), memory, report)
+
+
+def data_kfold(options: argparse.Namespace) -> None:
+    from m2cnn.data import kfold, write_manifest
+
+    guarded = _guarded(options, Path(options.out) / "leaks")
+    folds = kfold(guarded.manifest, options.k, options.seed, options.lockbox, guarded.twins)
+    paths = [_new(Path(options.out) / f"fold-{number}.csv") for number in range(1, len(folds) + 1)]
+    for path, fold in zip(paths, folds, strict=True):
+        write_manifest(fold, path)
+        held = [row for row in fold if row.split == "val"]
+        patients = len({row.patient for row in held})
+        print(f"{path}: val has {len(held)} photographs of {patients} patients{_elsewhere(path, fold.root)}")
+
+
+def data_check(options: argparse.Namespace) -> int:
+    from m2cnn.data import check_files, check_sides, write_manifest
+    from m2cnn.data.guard import guard
+    from m2cnn.data.leaks import across_splits, without_leaks
+    from m2cnn.data.opening import read_data
+
+    manifest = read_data(options.manifest, options.images)
+    problems = check_files(manifest)
+    hashed = sum(bool(row.sha256) for row in manifest)
+    fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
+    print("\n".join(str(problem) for problem in problems) or fine)
+    check_sides(manifest)
+    _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
+    blind = [image for image, what in seen.items() if not what.plane]
+    if blind:
+        print(f"{len(blind)} photographs show no round field or cannot be read: only their bytes were compared")
+    leaks = across_splits(manifest, twins)
+    where = f"; see {options.out}" if twins else ""
+    print(f"{len(twins)} pairs of the same photograph, {len(leaks)} of them on two sides{where}")
+    if options.without_leaks:
+        write_manifest(kept := without_leaks(manifest, twins), options.without_leaks)
+        print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
+    return UNGRADED if problems or leaks else OK
+
+
+def data_open_lockbox(options: argparse.Namespace) -> None:
+    from m2cnn.data import open_lockbox, read_manifest
+
+    print(json.dumps(open_lockbox(read_manifest(options.manifest), options.manifest, options.by, options.reason)))
+
+
+def data_render(options: argparse.Namespace) -> None:
+    from m2cnn.data import write_manifest
+    from m2cnn.data.rendered import render_manifest
+
+    folder = Path(options.folder)
+    _new(folder / "manifest.csv")
+    manifest = render_manifest(
+        folder, options.patients, options.seed, options.size, lesions=not options.no_lesions, workers=options.workers
+    )
+    write_manifest(manifest, folder / "manifest.csv")
+    print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
