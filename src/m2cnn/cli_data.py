@@ -153,9 +153,9 @@ def data_check(options: argparse.Namespace) -> int:
     print("\n".join(str(problem) for problem in problems) or fine)
     check_sides(manifest)
     _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
-    blind = [image for image, what in seen.items() if not what.plane]
+    blind = [image for image, what in seen.items() if not what.planes]
     if blind:
-        print(f"{len(blind)} photographs show no round field or cannot be read: only their bytes were compared")
+        print(f"{len(blind)} photographs cannot be read: only their bytes were compared")
     leaks = across_splits(manifest, twins)
     where = f"; see {options.out}" if twins else ""
     print(f"{len(twins)} pairs of the same photograph, {len(leaks)} of them on two sides{where}")

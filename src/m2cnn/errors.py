@@ -3,6 +3,7 @@
     M2cnnError
     ├── DataError        a manifest, a table or a folder that cannot be trusted    (also a ValueError)
     ├── ImageError       a photograph that cannot be read or graded                (also a ValueError)
+    │   └── NoFieldError one in which no round field of view was found
     ├── SettingError     an option, a recipe or a setting that means nothing       (also a ValueError)
     │   └── SizeError    an input too small for the network's stage
     ├── BundleError      a saved model that is damaged, changed or too new         (also a ValueError)
@@ -43,6 +44,10 @@ class DataError(M2cnnError, ValueError):
 
 class ImageError(M2cnnError, ValueError):
     """A photograph that cannot be read or graded."""
+
+
+class NoFieldError(ImageError):
+    """A photograph in which no round field of view was found."""
 
 
 class SettingError(M2cnnError, ValueError):

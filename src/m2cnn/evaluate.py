@@ -16,7 +16,7 @@ from m2cnn.data.known import Met
 from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.splits import check_sides
-from m2cnn.data.survey import look_at_plane, survey
+from m2cnn.data.survey import look_at_planes, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grader import Grader
 from m2cnn.grades import NUM_GRADES, Grading
@@ -99,7 +99,7 @@ def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Pat
         # Its own set: training looked at every pair already, and closer than a bundle's fingerprints can.
         return [Met(image, "train", "same bytes") for image in split if split[image] == "train"]
     with nullcontext(memory) if memory else TemporaryDirectory() as folder:
-        seen = survey(chosen, look_at_plane, folder)
+        seen = survey(chosen, look_at_planes, folder)
     # Measuring on validation photographs is what validation is; calling them a test is not.
     return [one for one in bundle.known().meet(seen) if one.split == "train" or split[one.image] != "val"]
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from m2cnn.errors import ImageError
+from m2cnn.errors import ImageError, NoFieldError
 
 PLACE = "photograph"
 MIN_SIDE = 16
@@ -42,16 +42,20 @@ def find_field(image: np.ndarray) -> Field:
 
     The background is the median of the corners: black, grey or noisy. Edges inside the circle (cuts, shadows) do not
     count against it, bright parts outside do. Deterministic; about 5 ms, whatever the size of the photograph.
-    Raises ImageError when there is no round field.
+    Raises NoFieldError when there is none.
     """
     check_image(image)
     thumb, scale = _thumbnail(image)
     contrast = cv2.medianBlur(_contrast(thumb), 5)
     circle = _best_circle(contrast, LEVELS) or _best_circle(cv2.GaussianBlur(contrast, (0, 0), 4), NOISY_LEVELS)
     if circle is None:
-        raise ImageError(PLACE, "no round field of view", "a round retina on a plain background", "Check the file.")
+        raise no_field()
     x, y, radius = _snap(contrast, circle) or circle
     return Field(x=(x + 0.5) / scale - 0.5, y=(y + 0.5) / scale - 0.5, radius=radius / scale)
+
+
+def no_field() -> NoFieldError:
+    return NoFieldError(PLACE, "no round field of view", "a round retina on a plain background", "Check the file.")
 
 
 def check_image(image: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """Is this the same photograph? Also under another name, size, compression, crop, or colour processing.
 
 All fundus photographs look alike: a bright disc, a dark macula, arcades between them. What tells two apart is where the
-vessels run. So a photograph becomes its plane, the green channel of its field of view at 64 px; a plane becomes a map
-of local contrast, in which no colour, brightness or shade is left; and two maps are compared
+vessels run. So a photograph becomes two planes, the green channel of its round field, and of all that is lit, at 64 px;
+a plane becomes a map of local contrast, in which no colour, brightness or shade is left; and two maps are compared
 
 - by their codes, vectors whose product is fast to compute for all pairs of a large set and finds the few nearest, and
 - those few by `similarity`: one is moved onto the other (the fields are not found, and not cut, equally) and the
@@ -18,6 +18,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from m2cnn.errors import NoFieldError
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
 
@@ -26,20 +27,49 @@ GRID = 24  # px of a code
 KEPT = 0.9  # of the radius: the rim shows how a field was cut, not whose it is
 FINE, COARSE = 0.5, 2.0  # px, deviations of the Gaussians whose difference keeps the vessels
 CODE_FINE, CODE_COARSE = 0.75, 3.0
-FLIPS = {"mirrored": np.fliplr, "upside down": np.flipud, "turned": lambda plane: plane[::-1, ::-1]}
+FLIPS = {
+    "mirrored": np.fliplr,
+    "upside down": np.flipud,
+    "turned by 180 degrees": lambda plane: np.rot90(plane, 2),
+    "turned to the left": np.rot90,
+    "turned to the right": lambda plane: np.rot90(plane, 3),
+}
 SAME = 0.70  # similarity: 154 reprocessed copies have 0.79 or more, the most alike of 14.6 million strangers 0.65
+SAME_BOX = 0.82  # of the boxes, which show the rims: strangers through one camera have up to 0.78, squeezed copies 0.99
 TERNARY_SAME = 0.70  # likeness: 147 of the 154 have more; of the strangers the highest, 0.67
 CLIP = 2.5  # deviations of local contrast: a lamp's reflex must not outweigh the vessels
 SHIFT = 8  # px of a plane, the largest displacement that is sought
 WORTH_MOVING = 0.45  # of 154 reprocessed copies the least alike have 0.61 here; of 100 strangers 99 have less
 UNTIL = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-4)
 Contrast = tuple[np.ndarray, np.ndarray]  # a map (S, S) float32, and where it is known, 0 or 1
-LEAST_SHARED = 0.2  # of the plane: less in common proves nothing
+LEAST_SEEN = 0.2  # of the plane: less proves nothing
 
 
-def plane_of(file: PhotographFile) -> np.ndarray:
-    """The plane of a photograph: (64, 64) uint8. Raises ImageError for what cannot be read or has no round field."""
-    return np.ascontiguousarray(Preprocess().read(file, SIDE)[..., 1])
+def planes_of_file(file: PhotographFile) -> np.ndarray:
+    """The two planes of a photograph, (2, 64, 64) uint8: of its round field, zeros where it shows none, and of its box.
+
+    The box is what is lit, whatever its shape, stretched to a square: a copy that was squeezed has the same box.
+    Raises ImageError for what cannot be read.
+    """
+    try:
+        circle = Preprocess().read(file, SIDE)[..., 1]
+    except NoFieldError:
+        circle = np.zeros((SIDE, SIDE), np.uint8)
+    return np.stack([circle, _box(file.frame(2 * SIDE))])
+
+
+def _box(frame: np.ndarray) -> np.ndarray:
+    """The green channel of the frame's lit part at 64 x 64 px."""
+    light = cv2.blur(frame.max(axis=2), (5, 5))
+    lit = light > max(15, 0.15 * np.percentile(light, 95))
+    rows, columns = (_extent(lit.mean(axis=axis)) for axis in (1, 0))
+    return cv2.resize(frame[rows, columns, 1], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def _extent(share: np.ndarray) -> slice:
+    """From the first to the last line of which a twentieth is lit; all where none is."""
+    lines = np.flatnonzero(share > 0.05)
+    return slice(lines[0], lines[-1] + 1) if len(lines) else slice(None)
 
 
 def codes(planes: np.ndarray) -> np.ndarray:
@@ -80,6 +110,8 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
     mere shift brings near each other are not moved further.
     """
     maps = [_contrast(plane, FINE, COARSE) for plane in (one, other)]
+    if min(seen.mean() for _, seen in maps) < LEAST_SEEN:
+        return 0.0
     likeness, shift = _shift(maps[0][0], maps[1][0])
     if likeness < WORTH_MOVING:
         return likeness
@@ -101,7 +133,7 @@ def _ternary(values: np.ndarray) -> np.ndarray:
 
 def _contrast(plane: np.ndarray, fine: float, coarse: float) -> Contrast:
     """Difference of two Gaussian means over its own local deviation, (S, S) float32, and where it is known, 0 or 1."""
-    grey = plane.astype(np.float32)
+    grey = plane.astype(np.float32, order="C")
     seen = _disc(plane.shape[0]) * (plane > 4)
     band = _mean(grey, seen, fine) - _mean(grey, seen, coarse)
     deviation = np.sqrt(_mean(band * band, seen, 1.5 * coarse) + 0.5)
@@ -134,7 +166,7 @@ def _moved(layer: np.ndarray, move: np.ndarray) -> np.ndarray:
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
-    if where.mean() < LEAST_SHARED:
+    if where.mean() < LEAST_SEEN:
         return 0.0
     return float(_unit(one[where] - one[where].mean()) @ _unit(other[where] - other[where].mean()))
 

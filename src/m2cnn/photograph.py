@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from m2cnn.errors import ImageError
-from m2cnn.field import MIN_SIDE, THUMB, Field, find_field
+from m2cnn.errors import ImageError, NoFieldError
+from m2cnn.field import MIN_SIDE, THUMB, Field, find_field, no_field
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
@@ -56,7 +56,8 @@ class PhotographFile:
 
     def __init__(self, source: str | Path | bytes):
         self._place, self._data = _contents(source)
-        self._decoded: dict[int, Photograph] = {}
+        self._images: dict[int, np.ndarray] = {}
+        self._found: dict[int, Photograph | None] = {}
 
     @property
     def sha256(self) -> str:
@@ -69,14 +70,39 @@ class PhotographFile:
         JPEGs are decoded at the smallest of 1/8, 1/4, 1/2 and 1 that keeps so many; all other files whole. Raises
         ImageError as read_image and find_field do.
         """
-        for scale in _scales(self._data, self._place, diameter):
-            if scale not in self._decoded:
-                image = _decode(self._data, self._place, scale)
-                self._decoded[scale] = Photograph(image, find_field(image), scale)
-            photograph = self._decoded[scale]
-            if 2 * photograph.field.radius >= diameter:
+        for scale in self._scales(diameter):
+            photograph = self._photograph(scale)
+            if photograph and 2 * photograph.field.radius >= diameter:
                 return photograph
+        if photograph is None:
+            raise no_field()
         return photograph
+
+    def _photograph(self, scale: int) -> Photograph | None:
+        """At that scale; None where no field is found: a finer scale may show it."""
+        if scale not in self._found:
+            image = self._image(scale)
+            try:
+                self._found[scale] = Photograph(image, find_field(image), scale)
+            except NoFieldError:
+                self._found[scale] = None
+        return self._found[scale]
+
+    def frame(self, side: float) -> np.ndarray:
+        """The whole frame, (H, W, 3) uint8 RGB, at least `side` px high and wide where the file is, field or not."""
+        return self._image(self._scales(side)[0])
+
+    def _scales(self, least: float) -> list[int]:
+        """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and some are much smaller."""
+        with _errors_named(self._data, self._place), Image.open(io.BytesIO(self._data), formats=FORMATS) as picture:
+            shorter = min(picture.size) if picture.format in JPEG_KINDS else 0
+        least = max(least, THUMB)  # below it the search for the field would see less than it does on a large file
+        return [scale for scale in SCALES if shorter >= scale * least] + [1]
+
+    def _image(self, scale: int) -> np.ndarray:
+        if scale not in self._images:
+            self._images[scale] = _decode(self._data, self._place, scale)
+        return self._images[scale]
 
 
 def read_photograph(source: str | Path | bytes, diameter: float) -> Photograph:
@@ -103,14 +129,6 @@ def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
     if not data:
         raise ImageError(place, "the file is empty", _expected(), "Copy the file again from its source.")
     return place, data
-
-
-def _scales(data: bytes, place: str, diameter: float) -> list[int]:
-    """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and some are much smaller."""
-    with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        shorter = min(picture.size) if picture.format in JPEG_KINDS else 0
-    least = max(diameter, THUMB)  # below it the search for the field would see less than it does on a large file
-    return [scale for scale in SCALES if shorter >= scale * least] + [1]
 
 
 def _decode(data: bytes, place: str, scale: int) -> np.ndarray:

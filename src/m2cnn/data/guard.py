@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from m2cnn.data.leaks import Twin, across_patients, across_splits, contradicting, find_twins, rows_by_image
 from m2cnn.data.manifest import Manifest, Row
-from m2cnn.data.survey import Seen, look_at_plane, survey, with_hashes
+from m2cnn.data.survey import Seen, look_at_planes, survey, with_hashes
 from m2cnn.errors import ImageError
 from m2cnn.photograph import read_image
 from m2cnn.tables import table_bytes, write_atomically
@@ -38,7 +38,7 @@ def guard(manifest: Manifest, memory: str | Path, report: str | Path, workers: i
 
     memory: the folder where what was seen is remembered. Nothing is refused here, see refuse_across_splits.
     """
-    seen = survey(manifest, look_at_plane, memory, workers)
+    seen = survey(manifest, look_at_planes, memory, workers)
     manifest = with_hashes(manifest, seen)
     twins = find_twins(manifest, seen, workers)
     for sentence in findings(manifest, twins):

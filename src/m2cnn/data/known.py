@@ -48,7 +48,7 @@ class Known:
         }
         images, planes = planes_of({image: what for image, what in seen.items() if image not in met})
         for start in range(0, len(images) if len(self.codes) else 0, BLOCK):
-            likeness = ternary_likeness(ternary_codes(planes[start : start + BLOCK]), self.codes)
+            likeness = ternary_likeness(ternary_codes(planes[start : start + BLOCK, 0]), self.codes)
             nearest, names = likeness.argmax(axis=1), images[start : start + BLOCK]
             for image, number, alike in zip(names, nearest, likeness.max(axis=1), strict=True):
                 if alike >= TERNARY_SAME:
@@ -72,7 +72,7 @@ def known_of(rows: Iterable[Row], seen: dict[str, Seen]) -> Known:
     images, planes = planes_of({row.image: seen[row.image] for row in rows})
     codes = np.zeros((len(rows), TERNARY_LENGTH), np.int8)
     number = {row.image: n for n, row in enumerate(rows)}
-    codes[[number[image] for image in images]] = ternary_codes(planes)
+    codes[[number[image] for image in images]] = ternary_codes(planes[:, 0])
     digests = np.frombuffer(b"".join(bytes.fromhex(seen[row.image].sha256) for row in rows), np.uint8)
     return Known(digests.reshape(-1, 32), np.array([row.split for row in rows], "U5"), codes)
 

@@ -22,7 +22,7 @@ from m2cnn.data.identity import code_identity, file_identity
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.parallel import in_chunks
 from m2cnn.errors import DataError, ImageError
-from m2cnn.fingerprint import SIDE, plane_of
+from m2cnn.fingerprint import SIDE, planes_of_file
 from m2cnn.photograph import PhotographFile
 
 MEMORY = "photographs.sqlite"
@@ -30,7 +30,7 @@ CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.fingerprin
 CHUNK = 32
 TABLES = (
     "CREATE TABLE IF NOT EXISTS files (identity TEXT PRIMARY KEY, sha256 TEXT)",
-    "CREATE TABLE IF NOT EXISTS seen (sha256 TEXT, look TEXT, reason TEXT, numbers TEXT, plane BLOB, "
+    "CREATE TABLE IF NOT EXISTS seen (sha256 TEXT, look TEXT, reason TEXT, numbers TEXT, planes BLOB, "
     "PRIMARY KEY (sha256, look))",
 )
 
@@ -38,12 +38,12 @@ TABLES = (
 class Seen(NamedTuple):
     """What a look saw. reason: why the photograph could not be read, else "".  values: numbers by name.
 
-    plane: the bytes of the fingerprint's plane, or empty.  sha256: of the file, empty when it could not be opened.
+    planes: the bytes of the fingerprint's planes, or empty.  sha256: of the file, empty when it could not be opened.
     """
 
     reason: str
     values: dict[str, float]
-    plane: bytes
+    planes: bytes
     sha256: str = ""
 
 
@@ -56,9 +56,9 @@ class Task(NamedTuple):
 Look = Callable[[PhotographFile], Seen]  # a function of a module: it travels to worker processes
 
 
-def look_at_plane(file: PhotographFile) -> Seen:
+def look_at_planes(file: PhotographFile) -> Seen:
     """The look that finds the same photograph again."""
-    return Seen("", {}, plane_of(file).tobytes())
+    return Seen("", {}, planes_of_file(file).tobytes())
 
 
 def survey(manifest: Manifest, look: Look, folder: str | Path, workers: int = 2) -> dict[str, Seen]:
@@ -79,10 +79,10 @@ def survey(manifest: Manifest, look: Look, folder: str | Path, workers: int = 2)
 
 
 def planes_of(seen: dict[str, Seen]) -> tuple[list[str], np.ndarray]:
-    """The images that have a plane, and their planes (N, 64, 64) uint8."""
-    images = [image for image, what in seen.items() if what.plane]
-    flat = np.frombuffer(b"".join(seen[image].plane for image in images), np.uint8)
-    return images, flat.reshape(-1, SIDE, SIDE)
+    """The images that could be read, and their planes (N, 2, 64, 64) uint8: of the field, and of the box."""
+    images = [image for image, what in seen.items() if what.planes]
+    flat = np.frombuffer(b"".join(seen[image].planes for image in images), np.uint8)
+    return images, flat.reshape(-1, 2, SIDE, SIDE)
 
 
 def with_hashes(manifest: Manifest, seen: dict[str, Seen]) -> Manifest:
@@ -134,7 +134,7 @@ class _Memory:
         files = dict(self.database.execute("SELECT identity, sha256 FROM files"))
         digests = {task.image: known[task.image] or files.get(task.identity, "") for task in tasks}
         wanted = set(digests.values())
-        rows = self.database.execute("SELECT reason, numbers, plane, sha256 FROM seen WHERE look = ?", (self.look,))
+        rows = self.database.execute("SELECT reason, numbers, planes, sha256 FROM seen WHERE look = ?", (self.look,))
         found = {row[3]: Seen(row[0], json.loads(row[1]), row[2], row[3]) for row in rows if row[3] in wanted}
         return {image: found[digest] for image, digest in digests.items() if digest in found}
 
@@ -142,7 +142,7 @@ class _Memory:
         """What could be opened; a missing file or a lost disk may come back."""
         read = [(task, what) for task, what in chunk if what.sha256]
         files = [(task.identity, what.sha256) for task, what in read]
-        seen = [(what.sha256, self.look, what.reason, json.dumps(what.values), what.plane) for _, what in read]
+        seen = [(what.sha256, self.look, what.reason, json.dumps(what.values), what.planes) for _, what in read]
         with self.database:
             self.database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", files)
             self.database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", seen)
