@@ -209,11 +209,11 @@ def recall_on_copies(data: Path, seen: dict[str, Seen], count: int) -> None:
 def strangers(planes: np.ndarray, count: int = 20_000) -> None:
     """The similarity of pairs drawn at random, beside the limit."""
     rng = np.random.default_rng(1)
-    pairs = rng.integers(0, len(planes), (count, 2))
-    values = np.array(similarities([(planes[a, 0], planes[b, 0]) for a, b in pairs if a != b]))
-    print(
-        f"{len(values):,} pairs of strangers: median {np.median(values):.2f}, highest {values.max():.2f}; limit {SAME}"
-    )
+    pairs = [(a, b) for a, b in rng.integers(0, len(planes), (count, 2)) if a != b]
+    for kind, limit, what in ((0, SAME, "fields"), (1, SAME_BOX, "boxes")):
+        values = np.array(similarities([(planes[a, kind], planes[b, kind]) for a, b in pairs]))
+        quantiles = ", ".join(f"{value:.2f}" for value in np.quantile(values, (0.5, 0.99, 0.9999)))
+        print(f"{len(values):,} pairs at random, {what}: quantiles 50, 99, 99.99 %: {quantiles}; limit {limit}")
 
 
 def speed(data: Path, planes: np.ndarray, scale: int, workers: int) -> None:

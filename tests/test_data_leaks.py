@@ -219,7 +219,7 @@ def test_evaluating_on_training_photographs_is_refused(tiny_run, rendered, tmp_p
     with pytest.raises(DataError, match=message):
         evaluate(tiny_run, copies, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SettingError, match='trained_on: "ignore".*Known: refuse, skip'):
+    with pytest.raises(SettingError, match=r'trained_on: "ignore".*Known: refuse, skip'):
         evaluate(tiny_run, copies, tmp_path / "out", trained_on="ignore")
 
 
@@ -273,7 +273,7 @@ def test_sources_can_be_measured_apart(tiny_run, rendered, tmp_path):
     manifest = Manifest(rows, rendered.root)
     summary = evaluate(tiny_run, manifest, tmp_path / "out", sources=["here"], replicates=10)
     assert summary["n_images"] == len(rows) // 2 and summary["context"]["sources"] == ["here"]
-    with pytest.raises(SettingError, match='sources: "her".*Did you mean "here"'):
+    with pytest.raises(SettingError, match=r'sources: "her".*Did you mean "here"'):
         evaluate(tiny_run, manifest, tmp_path / "out", sources=["her"])
 
 
