@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from m2cnn.errors import ImageError
 from m2cnn.field import find_field
-from m2cnn.photograph import read_image
-from m2cnn.quality import STRUCTURE, WEIGHTS, check_fundus, measure
+from m2cnn.photograph import PhotographFile
+from m2cnn.preprocess import Preprocess
+from m2cnn.quality import SIZE, STRUCTURE, WEIGHTS, check_fundus, measure
 
 SCENES = ("astronaut", "cat", "coffee", "colorwheel", "hubble_deep_field", "immunohistochemistry", "logo", "rocket")
 SIDE, RADIUS = 400, 190
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true")
     options = parser.parse_args()
     sets = {
-        name: ((path.name, read_image(path)) for path in paths)
+        name: ((path.name, PhotographFile(path).frame(Preprocess().diameter(SIZE))) for path in paths)
         for name, paths in photographs(options.data, options.every).items()
     }
     sets[OTHERS] = others(options.others)

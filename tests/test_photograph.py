@@ -102,5 +102,5 @@ def test_real_photographs_keep_the_tolerance(real_data):
         whole = file.at(99999)
         for size in (224, 448, 720):
             away = np.abs(Preprocess().read(file, size).astype(int) - Preprocess()(whole.image, size, whole.field))
-            assert away.mean() < 1.5 and np.percentile(away, 99) <= 12
+            assert away.mean() < 1.5 and np.percentile(away, 99) <= 16
         assert np.array_equal(whole.image, read_image(path))

@@ -19,7 +19,9 @@ from m2cnn.field import Field, check_image, find_field
 from m2cnn.photograph import PhotographFile
 
 VERSION = 1
-OVERSAMPLED = 1.5  # decoded px per px of the picture: 0.5 grey levels from the whole decode, 4 in one px of a hundred
+# Decoded px per px of the picture. On photographs of 5 to 16 megapixels the picture of the whole decode differs by 0.6
+# grey levels on average (1.3 at most), 5 in one px of a hundred (13 at most); half of it is where the field is found.
+OVERSAMPLED = 1.5
 
 COLOURS = ("natural", "graham")
 GRAHAM_KEPT = 0.9  # of the radius: at the rim the local mean is that of the black surround
@@ -71,7 +73,7 @@ class Preprocess:
     def diameter(self, size: int) -> float:
         """How wide a field of view must be read, in px, for a picture of `size`.
 
-        Reading more changes the picture by less than half a grey level on average, and costs several times the work.
+        Reading more changes the picture by less than a grey level on average, and costs several times the work.
         """
         return OVERSAMPLED * size / (1 + self.margin)
 
