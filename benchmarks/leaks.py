@@ -26,7 +26,8 @@ from m2cnn.data import Manifest, Row, fill_hashes, import_dataset
 from m2cnn.data.guard import write_leak_report
 from m2cnn.data.leaks import BYTES, Twin, find_twins, similarities, twin_planes
 from m2cnn.data.survey import Seen, look_at_planes, planes_of, survey
-from m2cnn.fingerprint import FLIPS, SAME, SAME_BOX, TERNARY_SAME, planes_of_file, ternary_codes, ternary_likeness
+from m2cnn.field import find_field
+from m2cnn.fingerprint import SAME, SAME_BOX, TERNARY_SAME, planes_of_file, ternary_codes, ternary_likeness
 from m2cnn.photograph import PhotographFile, read_image
 from m2cnn.preprocess import subtract_local_mean
 
@@ -163,6 +164,13 @@ def rotated(degrees: float) -> Callable[[np.ndarray], np.ndarray]:
     return turn
 
 
+def inner_square(image: np.ndarray) -> np.ndarray:
+    field = find_field(image)
+    half = field.radius * 0.68
+    top, left = max(0, round(field.y - half)), max(0, round(field.x - half))
+    return image[top : round(field.y + half), left : round(field.x + half)]
+
+
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "a third of the size": sized(0.33),
     "JPEG of quality 25": jpeg(25),
@@ -182,7 +190,8 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rotated by 5 degrees": rotated(5),
     "rotated by 90 degrees": np.rot90,
     "middle 85 %": cut(0.075, 0.075, 0.075, 0.075),
-    "middle 70 %, no rim left": cut(0.15, 0.15, 0.22, 0.22),
+    "middle 70 %": cut(0.15, 0.15, 0.15, 0.15),
+    "square within the field, no rim": inner_square,
 }
 
 
@@ -240,7 +249,7 @@ def disturbed(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another eye as far as the codes can tell: a plane turned, moved and noisy."""
     matrix = cv2.getRotationMatrix2D((31.5, 31.5), rng.uniform(0, 360), rng.uniform(0.9, 1.1))
     matrix[:, 2] += rng.uniform(-6, 6, 2)
-    moved = FLIPS["mirrored"](plane) if rng.random() < 0.5 else plane
+    moved = np.fliplr(plane) if rng.random() < 0.5 else plane
     warped = cv2.warpAffine(np.ascontiguousarray(moved), matrix, (64, 64), borderMode=cv2.BORDER_REFLECT)
     return (warped + rng.normal(0, 6, warped.shape)).clip(0, 255).astype(np.uint8)
 

@@ -39,7 +39,7 @@ def write(path, picture, *options):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Eight eyes; a.jpg is also there byte for byte, smaller, mirrored and squeezed; one file is broken."""
+    """Eight eyes; a.jpg is also there byte for byte, smaller; others mirrored, squeezed, cropped, turned."""
     folder = tmp_path_factory.mktemp("photographs")
     eyes = [render(33, n % 5, patient=n, size=384).image for n in range(8)]
     for name, eye in zip("abcdefgh", eyes, strict=True):
@@ -47,6 +47,8 @@ def folder(tmp_path_factory):
     (folder / "a-bytes.jpg").write_bytes((folder / "a.jpg").read_bytes())
     write(folder / "a-small.png", cv2.resize(eyes[0], (200, 200), interpolation=cv2.INTER_AREA))
     write(folder / "b-mirrored.png", np.fliplr(eyes[1]))
+    write(folder / "d-middle.png", eyes[3][80:-80, 80:-80])
+    write(folder / "e-turned.png", np.rot90(eyes[4]))
     write(folder / "c-squeezed.jpg", cv2.resize(eyes[2], (250, 384), interpolation=cv2.INTER_AREA))
     (folder / "broken.jpg").write_bytes((folder / "h.jpg").read_bytes()[:2000])
     return folder
@@ -69,6 +71,8 @@ EXPECTED = {
     ("a-small.png", "a.jpg"): AGAIN,
     ("b-mirrored.png", "b.jpg"): "mirrored",
     ("c-squeezed.jpg", "c.jpg"): AGAIN,
+    ("d-middle.png", "d.jpg"): "cropped",
+    ("e-turned.png", "e.jpg"): "turned by 90 degrees",
 }
 
 
@@ -109,7 +113,7 @@ def test_what_pairs_mean(folder, seen):
     with pytest.raises(DataError, match=message):
         refuse_across_splits(manifest, twins, "there")
     sentences = findings(manifest, twins)
-    assert sentences[0].startswith("5 pairs") and "under one patient's name" in sentences[2]
+    assert sentences[0].startswith("7 pairs") and "under one patient's name" in sentences[2]
     assert findings(manifest, []) == []
 
 

@@ -6,13 +6,12 @@ import pytest
 
 from m2cnn.errors import ImageError
 from m2cnn.fingerprint import (
-    FLIPS,
     SAME,
     SAME_BOX,
     TERNARY_LENGTH,
     TERNARY_SAME,
     codes,
-    flipped,
+    embedded,
     planes_of_file,
     similarity,
     ternary_codes,
@@ -90,12 +89,14 @@ def test_the_nearest_code_is_the_copys(eyes):
     assert ((one @ other.T).argmax(axis=1) == np.arange(len(eyes))).all()
 
 
-@pytest.mark.parametrize("how", FLIPS)
-def test_codes_of_flipped_planes(eyes, how):
-    fields = np.array([planes(eye)[0] for eye in eyes[:4]])
-    expected = codes(np.array([np.ascontiguousarray(FLIPS[how](field)) for field in fields]))
-    assert np.allclose(flipped(codes(fields), how), expected, atol=1e-3)
-    assert not np.allclose(codes(fields), expected, atol=1e-1)
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.7])
+def test_a_crop_without_a_rim_is_a_part_of_the_field(eyes, share):
+    half = round(share * 0.955 * SIDE / 2)  # a rendered field fills most of the frame
+    inner = slice(SIDE // 2 - half, SIDE // 2 + half)
+    crops = [embedded(planes(np.ascontiguousarray(eye[inner, inner]))[1], share) for eye in eyes[:6]]
+    found = [similarity(crop, planes(eye)[0]) for crop, eye in zip(crops, eyes, strict=False)]
+    strangers = [similarity(crop, planes(eye)[0]) for crop, eye in zip(crops, eyes[1:], strict=False)]
+    assert min(found) > SAME and max(strangers) < SAME - 0.1
 
 
 @pytest.mark.parametrize("name", ["smaller", "grey", "stretched", "darker", "cut at top and bottom"])

@@ -27,13 +27,6 @@ GRID = 24  # px of a code
 KEPT = 0.9  # of the radius: the rim shows how a field was cut, not whose it is
 FINE, COARSE = 0.5, 2.0  # px, deviations of the Gaussians whose difference keeps the vessels
 CODE_FINE, CODE_COARSE = 0.75, 3.0
-FLIPS = {
-    "mirrored": np.fliplr,
-    "upside down": np.flipud,
-    "turned by 180 degrees": lambda plane: np.rot90(plane, 2),
-    "turned to the left": np.rot90,
-    "turned to the right": lambda plane: np.rot90(plane, 3),
-}
 SAME = 0.70  # similarity: 154 reprocessed copies have 0.79 or more, the most alike of 14.6 million strangers 0.65
 SAME_BOX = 0.82  # of the boxes, which show the rims: strangers through one camera have up to 0.78, squeezed copies 0.99
 TERNARY_SAME = 0.70  # likeness: 147 of the 154 have more; of the strangers the highest, 0.67
@@ -79,12 +72,14 @@ def codes(planes: np.ndarray) -> np.ndarray:
     return _unit_rows(np.array(rows, np.float32).reshape(-1, int(inside.sum())))
 
 
-def flipped(codes_: np.ndarray, flip: str) -> np.ndarray:
-    """The codes of the planes that `flip` of FLIPS makes of the planes of `codes_`, (N, D)."""
-    places = np.full((GRID, GRID), -1)
-    inside = _disc(GRID) > 0
-    places[inside] = np.arange(inside.sum())
-    return codes_[:, FLIPS[flip](places)[inside]]
+def embedded(box: np.ndarray, share: float) -> np.ndarray:
+    """The field's plane of a photograph whose box shows the middle of the field alone, `share` of its diameter."""
+    side = round(share * SIDE)
+    start = (SIDE - side) // 2
+    plane = np.zeros((SIDE, SIDE), np.uint8)
+    inner = slice(start, start + side)
+    plane[inner, inner] = cv2.resize(box, (side, side), interpolation=cv2.INTER_AREA)
+    return plane
 
 
 def ternary_codes(planes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ Photographs that cannot be read, or show no round field, have no fingerprint: th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,18 +19,44 @@ from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.parallel import in_chunks
 from m2cnn.data.survey import Seen, planes_of
 from m2cnn.errors import DataError
-from m2cnn.fingerprint import FLIPS, SAME, SAME_BOX, codes, flipped, similarity
+from m2cnn.fingerprint import SAME, SAME_BOX, codes, embedded, similarity
 
-BYTES, AGAIN = "same bytes", "same photograph"
-NEAREST, NEAREST_FLIPPED = 8, 2  # how many candidates of each photograph are looked at closely
-NEAR = 0.5  # product of codes; 154 reprocessed copies have 0.64 or more
+BYTES, AGAIN, CROPPED = "same bytes", "same photograph", "cropped"
+NEAR = 0.4  # product of codes; 154 reprocessed copies have 0.64 or more, those without a rim less
 BLOCK = 1024  # photographs whose codes are compared with all others in one product
 CHUNK = 256
 ORDER = ("train", "val", "lockbox", "test")  # who gives way: a test set is published as it is
+FIELD, BOX = 0, 1  # the planes of a photograph
+
+
+class View(NamedTuple):
+    """One way in which a copy may show its original: plane `of` the copy, changed, is like plane `base` of it.
+
+    nearest: how many candidates of each photograph are looked at closely.  limit: the similarity of the same.
+    """
+
+    how: str
+    base: int
+    of: int
+    nearest: int
+    limit: float
+    change: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+VIEWS = (
+    View(AGAIN, FIELD, FIELD, 8, SAME),
+    View(AGAIN, BOX, BOX, 8, SAME_BOX),
+    View("mirrored", FIELD, FIELD, 2, SAME, np.fliplr),
+    View("upside down", FIELD, FIELD, 2, SAME, np.flipud),
+    View("turned by 180 degrees", FIELD, FIELD, 2, SAME, partial(np.rot90, k=2)),
+    View("turned by 90 degrees", FIELD, FIELD, 2, SAME, partial(np.rot90, k=1)),
+    View("turned by 90 degrees", FIELD, FIELD, 2, SAME, partial(np.rot90, k=3)),
+    *(View(CROPPED, FIELD, BOX, 3, SAME, partial(embedded, share=share)) for share in (0.5, 0.6, 0.7, 0.8)),
+)
 
 
 class Twin(NamedTuple):
-    """Two images that are the same photograph. how: BYTES, AGAIN, or how one was flipped.  similarity: up to 1."""
+    """Two images that are the same photograph. how: BYTES, or the `how` of a view.  similarity: up to 1."""
 
     first: str
     second: str
@@ -52,45 +79,38 @@ def find_twins(manifest: Manifest, seen: dict[str, Seen], workers: int = 2) -> l
 
 
 def twin_planes(planes: np.ndarray, workers: int = 2) -> list[tuple[int, int, str, float]]:
-    """Pairs (a, b, how, similarity), a < b, of planes (N, 2, 64, 64) that are the same photograph, flipped or not."""
-    pairs = sorted(_candidates(planes))
-    tasks = [
-        (planes[a, kind], FLIPS[how](planes[b, kind]) if how in FLIPS else planes[b, kind]) for a, b, how, kind in pairs
-    ]
+    """Pairs (a, b, how, similarity), a < b, of planes (N, 2, 64, 64) that are the same photograph."""
+    pairs = [(view, *pair) for view in VIEWS for pair in sorted(set(_candidates(planes, view)))]
+    tasks = [(planes[base, view.base], view.change(planes[copy, view.of])) for view, base, copy in pairs]
     chunks = in_chunks(similarities, tasks, workers, CHUNK, "comparing photographs")
     alike = [value for chunk in chunks for value in chunk]
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for (a, b, how, kind), value in zip(pairs, alike, strict=True):
-        if value >= (SAME, SAME_BOX)[kind]:
-            best[a, b] = max(best.get((a, b), (0.0, "")), (value, how))
+    for (view, base, copy), value in zip(pairs, alike, strict=True):
+        if value >= view.limit:
+            pair = min(base, copy), max(base, copy)
+            best[pair] = max(best.get(pair, (0.0, "")), (value, view.how))
     return [(a, b, how, value) for (a, b), (value, how) in sorted(best.items())]
 
 
 def similarities(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """`similarity` of each pair of planes."""
-    return [similarity(one, other) for one, other in pairs]
+    """`similarity` of each pair of planes, the second one a copy that may show less."""
+    return [similarity(copy, base) for base, copy in pairs]
 
 
-def _candidates(planes: np.ndarray) -> set[tuple[int, int, str, int]]:
-    """Pairs (a, b, how, kind of plane) that are worth a closer look."""
-    field, box = (codes(planes[:, kind]) for kind in (0, 1))
-    found = {(*pair, AGAIN, kind) for kind, base in enumerate((field, box)) for pair in _nearest(base, base, NEAREST)}
-    for how in FLIPS:
-        found |= {(*pair, how, 0) for pair in _nearest(field, flipped(field, how), NEAREST_FLIPPED)}
-    return found
-
-
-def _nearest(base: np.ndarray, others: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
-    """(a, b), a < b: of each row of `base` the `count` nearest rows of `others`, if they are near, never itself."""
-    count = min(count, len(others) - 1)
-    for start in range(0, len(base) if count > 0 else 0, BLOCK):
-        products = base[start : start + BLOCK] @ others.T
-        rows = np.arange(len(products))
-        products[rows, start + rows] = -np.inf
+def _candidates(planes: np.ndarray, view: View) -> Iterator[tuple[int, int]]:
+    """(original, copy): for each copy the `nearest` originals by code, where they are near; never itself."""
+    count = min(view.nearest, len(planes) - 1)
+    if count < 1:
+        return
+    base = codes(planes[:, view.base])
+    for start in range(0, len(planes), BLOCK):
+        block = np.array([view.change(plane) for plane in planes[start : start + BLOCK, view.of]])
+        products = codes(block) @ base.T
+        products[np.arange(len(block)), start + np.arange(len(block))] = -np.inf
         near = np.argpartition(-products, count - 1, axis=1)[:, :count]
-        for row, other in zip(*np.nonzero(np.take_along_axis(products, near, 1) >= NEAR), strict=True):
-            a, b = start + int(row), int(near[row, other])
-            yield min(a, b), max(a, b)
+        for row, place in zip(*np.nonzero(np.take_along_axis(products, near, 1) >= NEAR), strict=True):
+            pair = int(near[row, place]), start + int(row)
+            yield (min(pair), max(pair)) if view.how == AGAIN else pair
 
 
 # What they mean
