@@ -13,13 +13,14 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables",
-    "metrics cuts bootstrap tasks field preprocess synthetic predictions",
+    "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary",
     "systems",
     "bundle compare bar checkpoint",
     "fit export grader",
     "evaluate report",
+    "profile",
     "train",
     "demo",
     "cli",
@@ -38,6 +39,7 @@ BASE = (
     "evaluate",
     "synthetic",
     "bundle",
+    "profile",
 )
 
 

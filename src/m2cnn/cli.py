@@ -296,6 +296,12 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     render.add_argument("--seed", type=int, default=0)
     render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
     render.add_argument("--workers", type=int, default=2)
+    profile = _verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ")
+    profile.add_argument("data", nargs="+", metavar="DATA", help="one set, or two to compare; as for train --data")
+    profile.add_argument("--out", required=True, metavar="PAGE.html")
+    profile.add_argument("--cache", help="folder that remembers what was seen (default: .m2cnn-cache beside the page)")
+    profile.add_argument("--workers", type=int, default=2)
+    profile.add_argument("--no-pictures", action="store_true", help="no thumbnails; row numbers in place of names")
 
 
 def data_import(options: argparse.Namespace) -> None:
@@ -368,6 +374,13 @@ def data_render(options: argparse.Namespace) -> None:
     )
     write_manifest(manifest, folder / "manifest.csv")
     print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
+
+
+def data_profile(options: argparse.Namespace) -> None:
+    from m2cnn.profile import write_profile
+
+    settings = {"cache": options.cache, "workers": options.workers, "pictures": not options.no_pictures}
+    print(write_profile(options.data, options.out, **settings))
 
 
 # demo

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -53,13 +53,16 @@ def look_at_plane(file: PhotographFile) -> Seen:
     return Seen("", {}, plane_of(file).tobytes())
 
 
-def survey(manifest: Manifest, look: Look, folder: str | Path, workers: int = 2) -> dict[str, Seen]:
+def survey(
+    manifest: Manifest, look: Look, folder: str | Path, workers: int = 2, code: Sequence[str] = ()
+) -> dict[str, Seen]:
     """image -> what `look` saw of it, for every photograph; what stands in FOLDER/photographs.sqlite is not seen again.
 
+    code: modules that the look depends on besides CODE and its own: when one changes, everything is seen anew.
     A photograph that cannot be read is there with its reason. Raises DataError for a damaged memory.
     """
-    code = code_identity(sorted({*CODE, look.__module__}))
-    keys = {row.image: _key(manifest, row, [look.__module__, look.__qualname__, code]) for row in manifest}
+    hashes = code_identity(sorted({*CODE, *code, look.__module__}))
+    keys = {row.image: _key(manifest, row, [look.__module__, look.__qualname__, hashes]) for row in manifest}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with closing(_open(folder / MEMORY)) as memory:
