@@ -64,8 +64,9 @@ def reasons_to_fail(found: Comparison) -> list[str]:
 
 def _repairs(found: Comparison) -> list[str]:
     """What can be done about the colours, where it is one set alone whose colours were stretched."""
-    stretched = [float(np.nanmedian(table.values("stretch"))) > STRETCHED for table in (found.one, found.other)]
-    if stretched[0] == stretched[1]:
+    medians = [(c.first, c.second) for c in found.contrasts if c.measure.name == "stretch"]
+    stretched = [median > STRETCHED for median in medians[0]] if medians else []
+    if len(set(stretched)) < 2:
         return []
     name = (found.one if stretched[0] else found.other).name
     return [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2cnn.bootstrap import Estimate
 from m2cnn.data.manifest import Row
 from m2cnn.grades import NUM_GRADES
 from m2cnn.metrics import Floats
@@ -22,9 +23,9 @@ from m2cnn.profile.words import many, number, share
 STRETCHED = 0.65
 SMALL = 350  # px: the smallest lesions are then at most 3.5 px wide
 LESION = 100  # a microaneurysm, up to 125 um, is at most about a hundredth of a field of 45 degrees
-HALF, OVEREXPOSED, CUT, COARSE = 0.5, 0.1, 0.02, 60.0
+HALF, OVEREXPOSED, CUT, COARSE = 0.5, 0.1, 0.03, 60.0
 ALIKE = 0.12  # of white, between the darkest and the brightest twentieth: 0.34 and 0.26 where nobody equalised
-TELLING = 0.2  # a correlation with the grade that a network will find
+TELLING, AT_LEAST = 0.2, 0.1  # a correlation with the grade that a network will find, and what it surely is
 FEW_OF_A_GRADE = 50
 
 
@@ -102,12 +103,15 @@ def _twice(found: Profile) -> list[str]:
 
 
 def telling(found: Profile) -> list[tuple[Measure, Counted]]:
-    """The measures that tell the grade so well that a network may read them instead of the lesions."""
-    return [
-        (measure, counted)
-        for measure, counted in found.correlations
-        if abs(counted.estimate.value) >= TELLING and counted.estimate.low * counted.estimate.high > 0
-    ]
+    """The measures that tell the grade so well that a network may read them instead of the lesions.
+
+    Of fifteen measures some correlate by chance: the whole interval must lie beyond AT_LEAST.
+    """
+    return [(measure, counted) for measure, counted in found.correlations if _tells(counted.estimate)]
+
+
+def _tells(e: Estimate) -> bool:
+    return abs(e.value) >= TELLING and (e.low >= AT_LEAST or e.high <= -AT_LEAST)
 
 
 def _shortcuts(found: Profile) -> list[str]:
@@ -165,7 +169,7 @@ def _of_detail(values: Floats) -> list[str]:
 
 def _of_stretch(values: Floats) -> list[str]:
     stretched = float((values > STRETCHED).mean())
-    if stretched < 0.05:
+    if stretched < 0.1:
         return []
     who = "The" if stretched > 0.9 else f"{100 * stretched:.0f} % of the"
     return [

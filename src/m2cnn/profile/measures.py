@@ -203,9 +203,10 @@ MEASURES = (
         "%",
         "poorer in contrast",
         "richer in contrast",
-        0.01,
+        0.15,
         LIGHT,
         LIGHT,
+        logarithmic=True,
         disease=True,
     ),
     Measure(

@@ -76,16 +76,21 @@ def eye_agreement(table: Table) -> Counted | None:
 def grade_correlations(table: Table) -> list[tuple[Measure, Counted]]:
     """Spearman's correlation of each measure with the grade, the strongest first.
 
-    Ranks are those of the whole set, also in the resamples. Measures that do not vary, or have fewer than FEW
-    photographs with a grade, are left out.
+    Ranks are those of the whole set, also in the resamples. Measures that are alike in nine photographs of ten, or have
+    fewer than FEW photographs with a grade, are left out.
     """
     found = []
     for measure in MEASURES:
         values = table.values(measure.name)
         known = np.isfinite(values) & (table.grades >= 0)
-        if known.sum() >= FEW and np.ptp(values[known]) > 0 and np.ptp(table.grades[known]) > 0:
+        if known.sum() >= FEW and _varies(measure, values[known]) and np.ptp(table.grades[known]) > 0:
             found.append((measure, _spearman(values[known], table.grades[known], table.patient[known])))
     return sorted(found, key=lambda pair: -abs(pair[1].estimate.value))
+
+
+def _varies(measure: Measure, values: Floats) -> bool:
+    low, high = np.percentile(measure.scaled(values), (5, 95))
+    return bool(high - low >= measure.least)
 
 
 def _spearman(x: Floats, y: NDArray, patient: NDArray[np.intp]) -> Counted:
