@@ -155,7 +155,7 @@ def test_a_grade_that_stands_in_the_brightness_is_warned_of(some, tmp_path, cach
 
     found = profile(looked_at("lit", changed(some, tmp_path / "b", lit), cache), identical_planes)
     assert any(
-        "Brightness tells the grade: the higher the grade, the photographs are brighter" in said
+        re.match("Brightness tells the grade: .* brighter .* Disease may do a part of this; still, a network", said)
         for said in findings(found)
     )
     assert "can be learnt in place of lesions" in profile_page(found)
@@ -389,6 +389,15 @@ def test_three_sets_are_too_many(tmp_path, capsys):
     assert "3 sets; expected one, or two to compare" in capsys.readouterr().err
 
 
+def test_photographs_may_lie_elsewhere(some, cache, tmp_path):
+    write_manifest(some, tmp_path / "elsewhere.csv")
+    spec = tmp_path / "elsewhere.csv"
+    out = write_profile([spec], tmp_path / "x.html", cache=cache, workers=1, images=[some.root])
+    assert "Profile of elsewhere" in out.read_text("utf-8")
+    with pytest.raises(SettingError, match="1 folders for 2 sets"):
+        write_profile([spec, spec], tmp_path / "x.html", images=[some.root])
+
+
 def test_a_set_that_is_all_lockbox_is_not_looked_at(rendered, tmp_path):
     rows = tuple(replace(row, split="lockbox") for row in rendered)
     write_manifest(Manifest(rows, rendered.root), tmp_path / "locked.csv")
@@ -466,6 +475,13 @@ def test_spearman(numbers):
         assert counted.n == 300
     assert list(found) == ["jpeg", "reach"]
     assert found["jpeg"].estimate.low > 0.2 and found["reach"].estimate.low < 0 < found["reach"].estimate.high
+
+
+def test_what_no_disease_does_is_said_so(numbers):
+    grades = numbers.integers(0, 5, 200)
+    told = " ".join(findings(profile(fake({"diameter": 500 + 100.0 * grades}, grades.tolist()), identical_planes)))
+    assert "the photographs are larger in pixels (correlation 1.00" in told
+    assert "No disease does this: a network can learn it instead of lesions." in told
 
 
 def test_measures_that_do_not_vary_tell_no_grade(numbers):

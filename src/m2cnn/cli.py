@@ -299,6 +299,9 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     profile = _verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ")
     profile.add_argument("data", nargs="+", metavar="DATA", help="one set, or two to compare; as for train --data")
     profile.add_argument("--out", required=True, metavar="PAGE.html")
+    profile.add_argument(
+        "--images", nargs="+", default=[], help="folder that a manifest's paths start from, one per set"
+    )
     profile.add_argument("--cache", help="folder that remembers what was seen (default: .m2cnn-cache beside the page)")
     profile.add_argument("--workers", type=int, default=2)
     profile.add_argument("--no-pictures", action="store_true", help="no thumbnails; row numbers in place of names")
@@ -379,8 +382,8 @@ def data_render(options: argparse.Namespace) -> None:
 def data_profile(options: argparse.Namespace) -> None:
     from m2cnn.profile import write_profile
 
-    settings = {"cache": options.cache, "workers": options.workers, "pictures": not options.no_pictures}
-    print(write_profile(options.data, options.out, **settings))
+    settings = {"images": options.images, "cache": options.cache, "workers": options.workers}
+    print(write_profile(options.data, options.out, pictures=not options.no_pictures, **settings))
 
 
 # demo

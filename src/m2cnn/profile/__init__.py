@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import open_data
 from m2cnn.data.survey import survey
 from m2cnn.errors import SettingError
@@ -27,20 +28,25 @@ def write_profile(
     cache: str | Path | None = None,
     workers: int = 2,
     pictures: bool = True,
+    images: Sequence[str | Path] = (),
     find: Finder = identical_planes,
 ) -> Path:
     """Write the page of one set, or of two side by side, to `out`; returns its path.
 
     specs: one or two of what open_data takes.  cache: what was seen is kept there, by default beside the page; a second
-    call looks only at new photographs.  pictures=False: no thumbnail, no name of a file or patient.  find: which planes
-    are the same photograph. Raises SettingError for another number of sets or a page that is a photograph or a folder,
-    DataError for sets that cannot be trusted or have nothing to look at.
+    call looks only at new photographs.  pictures=False: no thumbnail, no name of a file or patient.  images: for each
+    set the folder that its paths start from, where it is another than written.  find: which planes are the same
+    photograph. Raises SettingError for another number of sets or folders, or an `out` that is no page; DataError for
+    sets that cannot be trusted or have nothing to look at.
     """
     if len(specs) not in (1, 2):
         raise SettingError("data profile", f"{len(specs)} sets", "one, or two to compare")
+    if len(images) not in (0, len(specs)):
+        raise SettingError("--images", f"{len(images)} folders for {len(specs)} sets", "none, or one for each set")
     out = _page(Path(out))
     folder = out.parent / CACHE if cache is None else Path(cache)
-    tables = [_seen(name, spec, folder, workers) for name, spec in zip(_names(specs), specs, strict=True)]
+    sets = zip(_names(specs), specs, images or [None] * len(specs), strict=True)
+    tables = [_seen(name, open_data(spec, root), folder, workers) for name, spec, root in sets]
     if len(tables) == 1:
         html = profile_page(profile(tables[0], find), pictures)
     else:
@@ -56,8 +62,7 @@ def _page(out: Path) -> Path:
     return out
 
 
-def _seen(name: str, spec: str | Path, folder: Path, workers: int) -> Table:
-    manifest = open_data(spec)
+def _seen(name: str, manifest: Manifest, folder: Path, workers: int) -> Table:
     return table_of(name, manifest, survey(without_lockbox(manifest), look_at_all, folder, workers, CODE))
 
 

@@ -118,11 +118,8 @@ def _shortcuts(found: Profile) -> list[str]:
     return [
         f"{measure.title} tells the grade: the higher the grade, the photographs are "
         f"{measure.more if counted.estimate.value > 0 else measure.less} (correlation {number(counted)}). "
-        + (
-            "Retinopathy itself can do a part of this."
-            if measure.disease
-            else "A network can learn this instead of lesions."
-        )
+        + ("No disease does this: a" if measure.camera else "Disease may do a part of this; still, a")
+        + " network can learn it instead of lesions."
         for measure, counted in telling(found)
     ]
 

@@ -17,7 +17,8 @@ class Measure:
     less, more: how photographs with low and high values look beside others: "much MORE than the rest".
     least: the smallest spread, on `scaled`, that counts as one: below it all photographs are alike.
     harm_less, harm_more: why a network may fail on photographs that are so beside those it learnt from; "" where
-    nothing speaks for it.  logarithmic: a factor counts, not a difference.  disease: retinopathy itself can change it.
+    nothing speaks for it.  logarithmic: a factor counts, not a difference.  camera: only the camera
+    and the file can change it; what is seen in an eye, disease among it, can change the others.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Measure:
     harm_less: str
     harm_more: str
     logarithmic: bool = False
-    disease: bool = False
+    camera: bool = False
 
     def scaled(self, values: Floats) -> Floats:
         """Values as they are compared: logarithms to base 2 where a factor counts."""
@@ -68,6 +69,7 @@ MEASURES = (
         LOST,
         "",
         logarithmic=True,
+        camera=True,
     ),
     Measure(
         "detail",
@@ -103,6 +105,7 @@ MEASURES = (
         0.03,
         FRAME,
         FRAME,
+        camera=True,
     ),
     Measure(
         "cut",
@@ -114,6 +117,7 @@ MEASURES = (
         0.03,
         "",
         HIDDEN,
+        camera=True,
     ),
     Measure(
         "jpeg",
@@ -125,6 +129,7 @@ MEASURES = (
         3.0,
         BLOCKS,
         "",
+        camera=True,
     ),
     Measure(
         "brightness", "Brightness", "mean of the field, 100 % is white", "%", "darker", "brighter", 0.04, LIGHT, LIGHT
@@ -207,7 +212,6 @@ MEASURES = (
         LIGHT,
         LIGHT,
         logarithmic=True,
-        disease=True,
     ),
     Measure(
         "sharpness",
@@ -219,7 +223,6 @@ MEASURES = (
         0.05,
         LOST,
         FINE,
-        disease=True,
     ),
 )
 BY_NAME = {measure.name: measure for measure in MEASURES}

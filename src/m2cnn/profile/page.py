@@ -142,7 +142,7 @@ def _correlations(found: Profile) -> str:
     if not found.correlations:
         return "<p>Too few photographs with different grades.</p>"
     rows = [
-        [measure.title, number(counted), f"{counted.n:,}", "yes" if measure.disease else "no"]
+        [measure.title, number(counted), f"{counted.n:,}", "no" if measure.camera else "in part"]
         for measure, counted in found.correlations
     ]
     warning = (
@@ -151,7 +151,7 @@ def _correlations(found: Profile) -> str:
         if telling(found)
         else "<p>No measure tells much of the grade.</p>"
     )
-    head = ["measure", "Spearman's correlation with the grade", "n", "can be the disease itself"]
+    head = ["measure", "Spearman's correlation with the grade", "n", "can disease do it"]
     return warning + table(head, rows) + f"<p>{INTERVAL}</p>"
 
 
