@@ -115,13 +115,20 @@ def _tells(e: Estimate) -> bool:
 
 
 def _shortcuts(found: Profile) -> list[str]:
-    return [
-        f"{measure.title} tells the grade: the higher the grade, the photographs are "
-        f"{measure.more if counted.estimate.value > 0 else measure.less} (correlation {number(counted)}). "
-        + ("No disease does this: a" if measure.camera else "Disease may do a part of this; still, a")
-        + " network can learn it instead of lesions."
-        for measure, counted in telling(found)
-    ]
+    """What a network may learn instead of lesions: first what no disease does, then what disease may do in part."""
+    sentences = []
+    for camera, remark in ((True, "No disease does this: a"), (False, "Disease may do a part of this; still, a")):
+        hows = [
+            f"{measure.more if counted.estimate.value > 0 else measure.less} ({number(counted)})"
+            for measure, counted in telling(found)
+            if measure.camera == camera
+        ]
+        if hows:
+            sentences.append(
+                f"Their look tells the grade. The higher it is, the photographs are {', '.join(hows)}; in brackets the "
+                f"correlation. {remark} network can learn it instead of lesions."
+            )
+    return sentences
 
 
 def _grades(table: Table) -> list[str]:

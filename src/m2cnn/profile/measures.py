@@ -85,7 +85,7 @@ MEASURES = (
     ),
     Measure(
         "kept",
-        "Share of its pixels that a photograph needs",
+        "Pixels needed",
         "true detail over pixels: 100 % is a photograph "
         "as sharp as its size allows, less is an enlarged, blurred or heavily compressed one",
         "%",

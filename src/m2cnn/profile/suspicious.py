@@ -71,7 +71,7 @@ def _far(measure: Measure, values: Floats) -> Iterator[tuple[int, float, str]]:
     lowest, highest, below, above = LIMITS.get(measure.name, (-np.inf, np.inf, "", ""))
     usual = _usual(measure, values) if np.isfinite(values).any() else ""
     for k in np.flatnonzero((np.abs(distance) > FAR) | (values < lowest) | (values > highest)):
-        much = f"{measure.title.lower()} {measure.shown(values[k])}, half of the set has {usual}"
+        much = f"{measure.title.lower()} {measure.shown(values[k])} (half of the set: {usual})"
         if abs(distance[k]) > FAR:
             how = measure.more if distance[k] > 0 else measure.less
             yield k, abs(distance[k]), f"much {how} than the rest: {much}"
