@@ -482,6 +482,16 @@ def test_what_no_disease_does_is_said_so(numbers):
     told = " ".join(findings(profile(fake({"diameter": 500 + 100.0 * grades}, grades.tolist()), identical_planes)))
     assert "the photographs are larger in pixels (1.00" in told
     assert "No disease does this: a network can learn it instead of lesions." in told
+    assert "Disease may do" not in told
+
+
+def test_what_does_no_harm_is_no_reason_to_fail():
+    small, large = fake({"diameter": np.full(30, 300.0)}, name="s"), fake({"diameter": np.full(30, 900.0)}, name="l")
+    small, large = replace(small, name="small"), replace(large, name="large")
+    up, down = compare_sets(small, large, identical_planes), compare_sets(large, small, identical_planes)
+    assert any("larger in pixels" in said for said in differences(up))
+    assert not any("in pixels" in said for said in reasons_to_fail(up))
+    assert any("small is smaller in pixels. Microaneurysms" in said for said in reasons_to_fail(down))
 
 
 def test_measures_that_do_not_vary_tell_no_grade(numbers):

@@ -194,7 +194,7 @@ def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic:
         axes.stairs(100 * height, edges, fill=filled, color=colour, alpha=0.6 if filled else 1, lw=2, label=name)
     axes.set(xlabel=label, ylabel="% of photographs")
     if len(groups) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
     return _plot(_svg(figure), text or label)
 
 
