@@ -70,8 +70,8 @@ def _repairs(found: Comparison) -> list[str]:
         return []
     name = (found.one if stretched[0] else found.other).name
     return [
-        f"The colours of {name} are not those of its cameras. Get its original photographs, or see whether a processing "
-        'of both sets helps: preprocess.colour="graham" takes out the local mean of each colour.'
+        f"The colours of {name} are not those of its cameras. Get its original photographs, or see whether it helps "
+        'to process both sets: preprocess.colour="graham" takes out the local mean of each colour.'
     ]
 
 
