@@ -20,6 +20,7 @@ LAYERS = [
     "bundle compare bar checkpoint",
     "fit export grader",
     "evaluate report",
+    "profile",
     "train",
     "demo",
     "cli_verb",
@@ -40,6 +41,7 @@ BASE = (
     "evaluate",
     "synthetic",
     "bundle",
+    "profile",
 )
 
 

@@ -60,6 +60,13 @@ def data_options(one: argparse.ArgumentParser) -> None:
     render.add_argument("--seed", type=int, default=0)
     render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
     render.add_argument("--workers", type=int, default=2)
+    profile = verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ")
+    profile.add_argument("data", nargs="+", metavar="DATA", help="one set, or two to compare; as for train --data")
+    profile.add_argument("--out", required=True, metavar="PAGE.html")
+    profile.add_argument("--images", nargs="+", default=[], help="folder that a manifest's paths start from, per set")
+    profile.add_argument("--cache", help="folder that remembers what was seen (default: .m2cnn-cache beside the page)")
+    profile.add_argument("--workers", type=int, default=2)
+    profile.add_argument("--no-pictures", action="store_true", help="no thumbnails; row numbers in place of names")
 
 
 def _import_help(one: argparse.ArgumentParser) -> str:
@@ -182,3 +189,10 @@ def data_render(options: argparse.Namespace) -> None:
     )
     write_manifest(manifest, folder / "manifest.csv")
     print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
+
+
+def data_profile(options: argparse.Namespace) -> None:
+    from m2cnn.profile import write_profile
+
+    settings = {"images": options.images, "cache": options.cache, "workers": options.workers}
+    print(write_profile(options.data, options.out, pictures=not options.no_pictures, **settings))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -24,10 +25,22 @@ from m2cnn.field import MIN_SIDE, THUMB, Field, find_field, no_field
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
+ORIENTATION = 274  # tag of EXIF; 5 and above turn width into height
 MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
 MAX_BYTES = 512 * 2**20
 SCALES = (8, 4, 2)  # what a JPEG decoder reduces by, almost for free
 JPEG_KINDS = ("JPEG", "MPO")  # MPO: a camera's JPEG with previews behind it
+
+
+class Header(NamedTuple):
+    """What a file says of itself: width and height in px, upright, and the first table that a JPEG quantises with.
+
+    table: 64 divisors of 1..255 (brightness), empty where there is none.
+    """
+
+    width: int
+    height: int
+    table: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,14 @@ class PhotographFile:
     def sha256(self) -> str:
         """Of the file's bytes, in hexadecimal."""
         return hashlib.sha256(self._data).hexdigest()
+
+    def header(self) -> Header:
+        """Of the file, whatever size it is decoded at. Raises ImageError for what is no picture."""
+        with _errors_named(self._data, self._place), Image.open(io.BytesIO(self._data), formats=FORMATS) as picture:
+            turned = picture.getexif().get(ORIENTATION, 1) >= 5
+            width, height = picture.size[::-1] if turned else picture.size
+            tables = getattr(picture, "quantization", None) or {}
+            return Header(width, height, tuple(tables[min(tables)]) if tables else ())
 
     def at(self, diameter: float) -> Photograph:
         """The photograph with its field of view at least `diameter` px across, where the file has as many.

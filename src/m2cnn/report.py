@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from m2cnn.errors import require
+from m2cnn.errors import MissingExtra, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 
 STYLE = """
@@ -32,17 +32,28 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child { text-align: left }
 .bar { display: flex; height: .6rem; margin-top: .2rem; border: 1px solid var(--line) }
 .bar span { display: block }
-@media print { body { max-width: none } }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.5rem }
+.cards h3 { margin: 0 }
+.cards p { margin: .3rem 0 }
+.thumbs { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+.thumbs figcaption { overflow-wrap: anywhere }
+.pair { display: flex; gap: .3rem }
+.pair > * { flex: 1; min-width: 0 }
+.text { text-align: left }
+td.number { white-space: nowrap }
+@media print { body { max-width: none } figure, .cards > div { break-inside: avoid } }
 """
 # Five steps of one hue order that colour-blind readers tell apart (Okabe and Ito), from healthy to proliferative.
 COLOURS = ("#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00")
+TWO = ("#0072B2", "#D55E00")  # two groups in one plot, of the same palette
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A whole HTML page; `sections` are (heading, HTML)."""
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
+    """A whole HTML page; `sections` are (heading, HTML), `notes` are sentences that nobody may overlook."""
     body = "".join(f"<section><h2>{escape(heading)}</h2>{html}</section>" for heading, html in sections)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    note = f'<p class="lead">{escape(lead)}</p><p class="note"><strong>{escape(DISCLAIMER)}</strong></p>'
+    warnings = "".join(f'<p class="note"><strong>{escape(text)}</strong></p>' for text in (*notes, DISCLAIMER))
+    note = f'<p class="lead">{escape(lead)}</p>{warnings}'
     return (
         f'<!doctype html><html lang="en"><head>{head}<title>{escape(title)}</title><style>{STYLE}</style></head>'
         f"<body><h1>{escape(title)}</h1>{note}{body}</body></html>\n"
@@ -70,10 +81,31 @@ def graded_figure(picture: np.ndarray, grading: Grading, truth: int | None) -> s
 
 
 def _probability_bar(probabilities: tuple[float, ...]) -> str:
-    parts = zip(probabilities, COLOURS, strict=True)
-    shares = "".join(f'<span style="width:{100 * p:.1f}%;background:{colour}"></span>' for p, colour in parts)
-    text = ", ".join(f"{grade}: {p:.0%}" for grade, p in enumerate(probabilities))
-    return f'<div class="bar" role="img" aria-label="probabilities of the grades {text}" title="{text}">{shares}</div>'
+    return grade_bar(probabilities, "probabilities of the grades")
+
+
+def grade_bar(shares: Sequence[float], what: str) -> str:
+    """Five shares that sum to 1 as one bar in the colours of the grades."""
+    parts = zip(shares, COLOURS, strict=True)
+    spans = "".join(f'<span style="width:{100 * p:.1f}%;background:{colour}"></span>' for p, colour in parts)
+    text = ", ".join(f"{grade}: {p:.0%}" for grade, p in enumerate(shares))
+    return f'<div class="bar" role="img" aria-label="{escape(what)} {text}" title="{text}">{spans}</div>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> str:
+    """A table of plain text, the first cell of a row heads it; the first `text` columns are words, the rest numbers."""
+
+    def cell(kind: str, column: int, content: str, scope: str = "") -> str:
+        look = "text" if column < text else "number"
+        return f'<{kind}{scope} class="{look}">{escape(content)}</{kind}>'
+
+    top = "".join(cell("th", k, name, ' scope="col"') for k, name in enumerate(head))
+    lines = (
+        cell("th", 0, row[0], ' scope="row"') + "".join(cell("td", k, one) for k, one in enumerate(row[1:], 1))
+        for row in rows
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def metrics_table(summary: dict[str, Any], titles: dict[str, str]) -> str:
@@ -133,11 +165,52 @@ def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     return f'<div class="small">{_plot(_svg(figure), f"Confusion matrix: {rows}")}</div>'
 
 
-def _figure(columns: int) -> tuple[Any, Sequence[Any]]:
+def can_plot() -> bool:
+    """Whether matplotlib is installed; the plots of this file need it."""
+    try:
+        require("matplotlib", "train")
+    except MissingExtra:
+        return False
+    return True
+
+
+def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic: bool = False, text: str = "") -> str:
+    """Shares of the values (N,) of one or two groups over their range; the outermost bars hold all that lies beyond.
+
+    label: of the axis.  logarithmic: the axis is.  text: what a reader who cannot see it should know.
+    """
+    figure, (axes,) = _figure(1, 2.3)
+    lowest, highest = np.percentile(np.concatenate([values for _, values in groups]), (0.5, 99.5))
+    room = max(highest - lowest, 1e-3 * abs(highest), 1e-6) * 0.02
+    edges = np.linspace(lowest - room, highest + room, 31)
+    if logarithmic:
+        edges = np.geomspace(max(lowest, 1e-3) * 0.98, max(highest, 1e-3) * 1.02, 31)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(_ticks(edges))
+        axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axes.minorticks_off()
+    for (name, values), colour, filled in zip(groups, TWO, (True, False), strict=False):
+        height = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+        axes.stairs(100 * height, edges, fill=filled, color=colour, alpha=0.6 if filled else 1, lw=2, label=name)
+    axes.set(xlabel=label, ylabel="% of photographs")
+    if len(groups) > 1:
+        figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
+    return _plot(_svg(figure), text or label)
+
+
+def _ticks(edges: np.ndarray) -> Any:
+    """Five round places along a logarithmic axis."""
+    from matplotlib.ticker import FixedLocator
+
+    places = np.geomspace(edges[0], edges[-1], 7)[1:-1]
+    return FixedLocator(sorted({float(f"{place:.2g}") for place in places}))
+
+
+def _figure(columns: int, height: float = 3.4) -> tuple[Any, Sequence[Any]]:
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * columns, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns, height), layout="constrained")
     return figure, np.atleast_1d(figure.subplots(1, columns))
 
 

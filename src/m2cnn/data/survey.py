@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -61,15 +61,18 @@ def look_at_planes(file: PhotographFile) -> Seen:
     return Seen("", {}, planes_of_file(file).tobytes())
 
 
-def survey(manifest: Manifest, look: Look, folder: str | Path, workers: int = 2) -> dict[str, Seen]:
+def survey(
+    manifest: Manifest, look: Look, folder: str | Path, workers: int = 2, code: Sequence[str] = ()
+) -> dict[str, Seen]:
     """image -> what `look` saw of it, for every photograph; what stands in FOLDER/photographs.sqlite is not seen again.
 
+    code: modules that the look depends on besides CODE and its own: when one changes, everything is seen anew.
     A photograph that cannot be read is there with its reason. Raises DataError for a damaged memory.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [Task(row.image, manifest.path(row), _identity(manifest, row)) for row in manifest]
-    with closing(_Memory(folder / MEMORY, look)) as memory:
+    with closing(_Memory(folder / MEMORY, look, code)) as memory:
         seen = memory.recall(tasks, {row.image: row.sha256 for row in manifest})
         missing = [task for task in tasks if task.image not in seen]
         for chunk in in_chunks(partial(look_at_chunk, look), missing, workers, CHUNK, "looking at photographs"):
@@ -118,9 +121,9 @@ def _identity(manifest: Manifest, row: Row) -> str:
 class _Memory:
     """The SQLite file of a folder, for one look."""
 
-    def __init__(self, path: Path, look: Look):
-        code = [look.__module__, look.__qualname__, code_identity(sorted({*CODE, look.__module__}))]
-        self.look = hashlib.sha256(json.dumps(code).encode()).hexdigest()
+    def __init__(self, path: Path, look: Look, code: Sequence[str]):
+        identity = [look.__module__, look.__qualname__, code_identity(sorted({*CODE, *code, look.__module__}))]
+        self.look = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         self.database = sqlite3.connect(path, timeout=60)
         try:
             for table in TABLES:
