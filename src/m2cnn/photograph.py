@@ -3,6 +3,8 @@
 Every file is read right or refused with a reason. Photographs of ten megapixels that become pictures of a few hundred
 pixels are decoded at a half, a quarter or an eighth of their size, which JPEG allows at a fraction of the work.
 
+A file that `m2cnn data prepare` wrote says where its field is, and it is not sought again; see Reduction.
+
 Colours are RGB, uint8. ICC profiles are not applied: the public sets were graded, and networks are trained, on the
 stored values.
 """
@@ -10,6 +12,8 @@ stored values.
 from __future__ import annotations
 
 import io
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +51,43 @@ class Photograph:
         return 2 * self.field.radius * self.scale
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """What a prepared file says of itself: a square picture with the field of view centred in it.
+
+    side, diameter: of the picture and of the field, px of the file.  original: diameter in the photograph before, px.
+    It stands in the file as a comment, with a check sum of all bytes behind it: once anything saves the picture anew,
+    cropped, moved or merely compressed again, the comment is not believed any more and the field is sought.
+    """
+
+    side: int
+    diameter: int
+    original: float
+
+    def comment(self, rest: bytes) -> bytes:
+        """To stand in a file before `rest`, with 4 bytes between (the check sum that a PNG keeps of a comment)."""
+        facts = f"side {self.side}, field {self.diameter} of {self.original:.2f} px, sum {zlib.crc32(rest):08x}"
+        return COMMENT + facts.encode()
+
+    @classmethod
+    def of(cls, data: bytes) -> Reduction | None:
+        """The reduction that a file tells of; None for all other files, and where the bytes are not as written."""
+        start = data.find(COMMENT, 0, 100)
+        told = COMMENTED.match(data, start) if start >= 0 else None
+        if told is None or zlib.crc32(memoryview(data)[told.end() + 4 :]) != int(told[4], 16):
+            return None
+        return cls(int(told[1]), int(told[2]), float(told[3]))
+
+    def field(self, scale: int) -> Field:
+        """In pixels of the picture decoded at 1 / scale."""
+        middle = self.side / 2 / scale - 0.5
+        return Field(middle, middle, self.diameter / 2 / scale)
+
+
+COMMENT = b"m2cnn reduced 1: "
+COMMENTED = re.compile(re.escape(COMMENT) + rb"side (\d{2,5}), field (\d{1,5}) of (\d+\.\d\d) px, sum ([0-9a-f]{8})")
+
+
 class PhotographFile:
     """A file's bytes, read once and decoded at each scale at most once.
 
@@ -56,6 +97,7 @@ class PhotographFile:
     def __init__(self, source: str | Path | bytes):
         self._place, self._data = _contents(source)
         self._decoded: dict[int, Photograph] = {}
+        self.reduction = Reduction.of(self._data)
 
     def at(self, diameter: float) -> Photograph:
         """The photograph with its field of view at least `diameter` px across, where the file has as many.
@@ -66,11 +108,20 @@ class PhotographFile:
         for scale in _scales(self._data, self._place, diameter):
             if scale not in self._decoded:
                 image = _decode(self._data, self._place, scale)
-                self._decoded[scale] = Photograph(image, find_field(image), scale)
+                field = self.reduction.field(scale) if self.reduction else find_field(image)
+                self._decoded[scale] = Photograph(image, field, scale)
             photograph = self._decoded[scale]
             if 2 * photograph.field.radius >= diameter:
                 return photograph
         return photograph
+
+    def check_holds(self, diameter: float) -> None:
+        """Raise ImageError when the file was prepared with a smaller field of view than `diameter` px, and the
+        photograph before had more: what was taken away must not be made up."""
+        have = self.reduction
+        if have and have.diameter < diameter - 0.5 and have.original > have.diameter + 1:
+            got = f"prepared with a field of view {have.diameter} px across"
+            raise ImageError(self._place, got, f"{diameter:.0f} px or more", "Prepare the photographs again, larger.")
 
 
 def read_photograph(source: str | Path | bytes, diameter: float) -> Photograph:
