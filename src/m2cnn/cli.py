@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_options(_verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(_verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     _systems_options(_verb(verbs, "systems", None, "the systems, and what they are made of"))
-    _data_options(_verb(verbs, "data", None, "import, split, check and render photographs"))
+    _data_options(_verb(verbs, "data", None, "import, split, check, prepare and render photographs"))
     demo_options = _verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
     demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
     return top
@@ -285,6 +285,9 @@ def _data_options(one: argparse.ArgumentParser) -> None:
     check = _verb(verbs, "check", data_check, "does every photograph exist, with the bytes that the manifest says")
     check.add_argument("manifest")
     check.add_argument("--images")
+    _prepare_options(
+        _verb(verbs, "prepare", data_prepare, "decode once: photographs cropped to their field, made small")
+    )
     box = _verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
     box.add_argument("manifest")
     box.add_argument("--by", required=True)
@@ -349,6 +352,26 @@ def data_check(options: argparse.Namespace) -> int:
     fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
     print("\n".join(str(problem) for problem in problems) or fine)
     return UNGRADED if problems else OK
+
+
+def _prepare_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("data", help="as for train, or the URL of a manifest CSV")
+    one.add_argument("--out", required=True, help="folder or URL for manifest.csv and the pictures")
+    one.add_argument("--size", type=int, required=True, help="largest picture that will be asked for, px")
+    one.add_argument("--format", default="png", help="png (default: no loss) or jpeg (a quarter as long)")
+    one.add_argument("--images", help="folder or URL that the manifest's paths start from")
+    one.add_argument("--workers", type=int, default=2)
+
+
+def data_prepare(options: argparse.Namespace) -> int:
+    from m2cnn.data.prepare import open_source, prepare
+
+    manifest, images = open_source(options.data, options.images)
+    done = prepare(manifest, options.out, options.size, options.format, images, options.workers)
+    for image, reason in done.unreadable.items():
+        print(f"{image}: {reason}")
+    print(f"{done.place}: {len(done.manifest)} of {len(manifest)} photographs, {done.fresh} looked at now")
+    return UNGRADED if done.unreadable else OK
 
 
 def data_open_lockbox(options: argparse.Namespace) -> None:

@@ -12,10 +12,12 @@ was reduced for, as long as size / (1 + margin) is at most its field's diameter.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from m2cnn.field import Field
 from m2cnn.photograph import Photograph, PhotographFile, Reduction
 from m2cnn.preprocess import Preprocess, cut, resized
 
@@ -24,8 +26,17 @@ JPEG_QUALITY = 95
 KINDS = ("png", "jpeg")
 
 
-def reduce_photograph(file: PhotographFile, size: int, kind: str) -> tuple[bytes, Reduction]:
-    """The reduced photograph as a file, for pictures of up to `size` px, and its measures.  kind: of KINDS.
+@dataclass(frozen=True)
+class Reduced:
+    """content: of the file.  field: of view, in pixels of the photograph before."""
+
+    content: bytes
+    reduction: Reduction
+    field: Field
+
+
+def reduce_photograph(file: PhotographFile, size: int, kind: str) -> Reduced:
+    """The reduced photograph, for pictures of up to `size` px.  kind: of KINDS.
 
     A field of view that is smaller than `size` keeps its pixels. Raises ImageError for what cannot be read, has no
     round field, or was itself reduced further.
@@ -35,7 +46,9 @@ def reduce_photograph(file: PhotographFile, size: int, kind: str) -> tuple[bytes
     picture, diameter = reduced_picture(photograph, size)
     original = file.reduction.original if file.reduction else photograph.diameter
     reduction = Reduction(picture.shape[0], diameter, round(original, 2))
-    return _with_comment(_encoded(picture, kind), reduction), reduction
+    field, scale = photograph.field, photograph.scale
+    before = Field((field.x + 0.5) * scale - 0.5, (field.y + 0.5) * scale - 0.5, field.radius * scale)
+    return Reduced(_with_comment(_encoded(picture, kind), reduction), reduction, before)
 
 
 def reduced_picture(photograph: Photograph, size: int) -> tuple[np.ndarray, int]:
