@@ -138,7 +138,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     frames, transparency, 12-bit values in a 16-bit file, sides under 16 px and more than 80 million pixels.
     """
     place, data = _contents(source)
-    return _decode(data, place, 1)
+    return np.require(_decode(data, place, 1), requirements="W")
 
 
 def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
@@ -159,16 +159,16 @@ def _scales(data: bytes, place: str, diameter: float) -> list[int]:
 
 
 def _decode(data: bytes, place: str, scale: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a file's bytes; scale above 1 is for JPEG alone."""
+    """(H, W, 3) uint8 RGB of a file's bytes, not always writable; scale above 1 is for JPEG alone."""
     with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         _check_header(picture, place)
         if scale > 1:
             picture.draft(None, (picture.width // scale, picture.height // scale))
         picture.load()
         depth = _bits_per_channel(picture, data, place)
-        upright = ImageOps.exif_transpose(picture)
-        image = _to_rgb(upright, depth, picture.format == "JPEG" and "adobe" not in picture.info, place)
         kind = picture.format
+        ImageOps.exif_transpose(picture, in_place=True)  # without a copy where there is nothing to turn
+        image = _to_rgb(picture, depth, kind == "JPEG" and "adobe" not in picture.info, place)
     if kind in JPEG_KINDS and _is_grey_filled(image):
         raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
     return image
@@ -242,7 +242,9 @@ def _to_rgb(picture: Image.Image, depth: int, plain_jpeg: bool, place: str) -> n
         # Pillow takes every CMYK JPEG for Adobe's inverted one.
         ink = Image.fromarray(255 - np.asarray(picture), "CMYK") if plain_jpeg else picture
         image = np.array(ink.convert("RGB"))
-    elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
+    elif picture.mode == "RGB":
+        image = np.asarray(picture)  # of ten megapixels, every further copy costs as much as a quarter of the decoding
+    elif picture.mode in ("1", "L", "P", "RGBX", "YCbCr"):
         image = np.array(picture.convert("RGB"))
     else:
         raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as PNG.")
