@@ -30,6 +30,7 @@ BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 258, 262, 284  # tags of TI
 MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
 MAX_BYTES = 512 * 2**20
 SCALES = (8, 4, 2)  # what a JPEG decoder reduces by, almost for free
+USUAL_FRAME = 1.08  # the frame's height, in diameters of the field
 JPEG_KINDS = ("JPEG", "MPO")  # MPO: a camera's JPEG with previews behind it
 
 
@@ -151,11 +152,12 @@ def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
 
 
 def _scales(data: bytes, place: str, diameter: float) -> list[int]:
-    """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and some are much smaller."""
+    """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and most a little less."""
     with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         shorter = min(picture.size) if picture.format in JPEG_KINDS else 0
     least = max(diameter, THUMB)  # below it the search for the field would see less than it does on a large file
-    return [scale for scale in SCALES if shorter >= scale * least] + [1]
+    # To decode once too fine costs a quarter more; to decode too coarse, and then again, twice as much.
+    return [scale for scale in SCALES if shorter >= USUAL_FRAME * scale * least] + [1]
 
 
 def _decode(data: bytes, place: str, scale: int) -> np.ndarray:
