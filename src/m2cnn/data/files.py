@@ -73,9 +73,19 @@ def split(place: str) -> tuple[str, str]:
     >>> split("s3://bucket/set/manifest.csv"), split("zip://manifest.csv::set.zip")
     (('s3://bucket/set', 'manifest.csv'), ('zip://::set.zip', 'manifest.csv'))
     """
-    first, chain, rest = place.partition("::")
+    first, tail = _tail(place)
     folder, _, name = first.rpartition("/")
-    return f"{folder}/{chain}{rest}" if folder.endswith("/") else f"{folder}{chain}{rest}", name
+    return folder + "/" * folder.endswith("/") + tail, name
+
+
+def _tail(place: str) -> tuple[str, str]:
+    """A URL without, and then, what must stay at its end: the query of http, and the archive that it lies in.
+
+    >>> _tail("zip://a/b::s3://c"), _tail("https://a/b?signature=c/d")
+    (('zip://a/b', '::s3://c'), ('https://a/b', '?signature=c/d'))
+    """
+    end = re.search(r"\?|::" if place.startswith("http") else "::", place)
+    return (place[: end.start()], place[end.start() :]) if end else (place, "")
 
 
 def without_secrets(text: object) -> str:
@@ -84,8 +94,8 @@ def without_secrets(text: object) -> str:
     >>> without_secrets("cannot open s3://me:secret@host/a.csv?signature=123 twice")
     'cannot open s3://host/a.csv twice'
     """
-    text = re.sub(r"(\w+://)[^/\s@]*@", r"\1", str(text))
-    return re.sub(r"""\?[^\s'")]*""", "", text) if is_url(text) else text
+    text = re.sub(r"(\w+://)[^/\s@]*@|[^/\s@:'\"]+:[^/\s@]+@", r"\1", str(text))
+    return re.sub(r"""\?[^\s'")]*=[^\s'")]*""", "", text)
 
 
 class LocalFolder:
@@ -131,6 +141,7 @@ class LocalFolder:
             raise _unwritable(self.path, str(cause)) from cause
         with closing(lock):
             try:
+                lock.execute("PRAGMA journal_mode = MEMORY")  # no second file
                 lock.execute("BEGIN EXCLUSIVE")  # a lock on every system, and gone with its process
             except sqlite3.Error as cause:
                 got = "another process is writing to it" if "locked" in str(cause) else f"cannot be locked ({cause})"
@@ -190,10 +201,11 @@ class RemoteFolder:
     def _call(self, method: str, name: str, error: Any, *arguments: Any, **options: Any) -> Any:
         """A method of the file system. Its errors are of any kind, and may hold the URL with its secrets."""
         system, base = _system(self.url)
-        first, chain, rest = self.shown.partition("::")
-        place = f"{first.rstrip('/')}/{name}{chain}{rest}"
+        start, end = _tail(self.shown)
+        place = f"{start.rstrip('/')}/{name}{end}"
+        start, end = _tail(base)
         try:
-            return getattr(system, method)(f"{base}/{name}" if base else name, *arguments, **options)
+            return getattr(system, method)(f"{start}/{name}{end}" if start else name, *arguments, **options)
         except FileNotFoundError:
             raise _Gone(place, "no such file", "a file", "Check the URL.") from None
         except Exception as cause:

@@ -170,6 +170,8 @@ def _begin(target: Folder, settings: dict[str, Any]) -> dict[str, Any]:
         _write_json(target, STATE, state)
         return state
     state = _read_json(target, STATE)
+    if not (isinstance(state, dict) and {"settings", "manifests", "photographs"} <= state.keys()):
+        raise DataError(f"{target.shown}/{STATE}", "no settings", "what m2cnn wrote", "Choose another folder.")
     for name, value in settings.items():
         was = state["settings"].get(name, "(unknown)")
         if was != value:
