@@ -22,6 +22,7 @@ from m2cnn.data import Manifest, Row, check_files, open_data, read_manifest, wri
 from m2cnn.data.files import LocalFolder, open_folder
 from m2cnn.data.manifest import file_hash
 from m2cnn.data.prepare import open_source, prepare
+from m2cnn.data.reduce import reduce_photograph
 from m2cnn.data.rendered import render_manifest
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grader import Grader
@@ -29,16 +30,16 @@ from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
 
 
-def fundus(value, side=160):
+def fundus(value, side=340):
     """A disc on black with a brighter spot: (side, side, 3)."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    shade = (np.hypot(x, y) < side * 0.42) * (110 + value) + (np.hypot(x - 20, y - 9) < 12) * 60
+    shade = (np.hypot(x, y) < side * 0.42) * (110 + value) + (np.hypot(x - 40, y - 20) < 25) * 60
     return np.stack([shade, shade * 0.6, shade * 0.3], axis=-1).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture
 def photographs(tmp_path):
-    """40 photographs of 160 px in a sub-folder: more than two chunks, so that two workers have work."""
+    """40 photographs of 340 px in a sub-folder: more than two chunks, so that two workers have work."""
     folder = tmp_path / "photographs"
     (folder / "train").mkdir(parents=True)
     for n in range(40):
@@ -57,21 +58,21 @@ def contents(folder):
 
 
 def test_a_prepared_set_is_an_ordinary_one(photographs, tmp_path):
-    done = prepare(photographs, tmp_path / "out", 112, workers=1)
+    done = prepare(photographs, tmp_path / "out", 256, workers=1)
     assert (done.unreadable, done.fresh, len(done.manifest)) == ({}, 40, 40)
     manifest = open_data(tmp_path / "out")
     assert manifest == done.manifest
     for before, after in zip(photographs, manifest, strict=True):
         assert after.image == f"pictures/{before.image}.png"
         assert replace(after, image=before.image, sha256="") == before
-        expected = Preprocess().read(PhotographFile(photographs.path(before)), 112)
-        assert np.array_equal(Preprocess().read(PhotographFile(manifest.path(after)), 112), expected)
+        expected = Preprocess().read(PhotographFile(photographs.path(before)), 256)
+        assert np.array_equal(Preprocess().read(PhotographFile(manifest.path(after)), 256), expected)
     assert check_files(manifest) == []
     state = json.loads((tmp_path / "out" / "prepared.json").read_text())
     entry = state["photographs"][0]
     assert entry["sha256"] == file_hash(photographs.path(photographs.rows[0]))
-    assert entry["field"] == pytest.approx([79.5, 79.5, 67], abs=1)
-    assert (entry["image"], entry["diameter"], state["settings"]["size"]) == ("train/00.jpeg", 112, 112)
+    assert entry["field"] == pytest.approx([169.5, 169.5, 143], abs=1.5)
+    assert (entry["image"], entry["diameter"], state["settings"]["size"]) == ("train/00.jpeg", 256, 256)
     assert sorted(os.listdir(tmp_path / "out")) == [
         ".lock",
         "manifest.csv",
@@ -82,9 +83,9 @@ def test_a_prepared_set_is_an_ordinary_one(photographs, tmp_path):
 
 
 def test_processes_give_the_same_and_say_how_far_they_are(photographs, tmp_path, capfd):
-    prepare(photographs, tmp_path / "one", 112, workers=1)
+    prepare(photographs, tmp_path / "one", 256, workers=1)
     capfd.readouterr()
-    prepare(photographs, tmp_path / "two", 112, workers=2)
+    prepare(photographs, tmp_path / "two", 256, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert "preparing photographs: 40 of 40" in capfd.readouterr().err
 
@@ -92,13 +93,13 @@ def test_processes_give_the_same_and_say_how_far_they_are(photographs, tmp_path,
 def test_photographs_with_the_same_bytes_stay_so(photographs, tmp_path):
     """Twins are found by their hash, also among prepared photographs."""
     shutil.copy(photographs.path(photographs.rows[0]), photographs.path(photographs.rows[1]))
-    manifest = prepare(photographs, tmp_path / "out", 112, workers=1).manifest
+    manifest = prepare(photographs, tmp_path / "out", 256, workers=1).manifest
     assert manifest.rows[0].sha256 == manifest.rows[1].sha256 != manifest.rows[2].sha256
 
 
 def test_a_second_call_makes_nothing_and_a_changed_photograph_is_made_anew(photographs, tmp_path):
     def call(manifest=photographs):
-        return prepare(manifest, tmp_path / "out", 112, workers=1)
+        return prepare(manifest, tmp_path / "out", 256, workers=1)
 
     first = call()
     before = contents(tmp_path / "out")
@@ -108,8 +109,8 @@ def test_a_second_call_makes_nothing_and_a_changed_photograph_is_made_anew(photo
     again = call()
     assert again.fresh == 1
     assert again.manifest.rows[3].sha256 != first.manifest.rows[3].sha256
-    expected = Preprocess().read(PhotographFile(photographs.path(photographs.rows[3])), 112)
-    assert np.array_equal(Preprocess().read(PhotographFile(again.manifest.path(again.manifest.rows[3])), 112), expected)
+    expected = Preprocess().read(PhotographFile(photographs.path(photographs.rows[3])), 256)
+    assert np.array_equal(Preprocess().read(PhotographFile(again.manifest.path(again.manifest.rows[3])), 256), expected)
     assert check_files(again.manifest) == []
     lost, half = (again.manifest.path(again.manifest.rows[n]) for n in (5, 6))
     lost.unlink()
@@ -119,23 +120,23 @@ def test_a_second_call_makes_nothing_and_a_changed_photograph_is_made_anew(photo
 
 
 def test_a_set_may_grow_but_not_lose_rows(photographs, tmp_path):
-    prepare(Manifest(photographs.rows[:20], photographs.root), tmp_path / "out", 112, workers=1)
-    assert prepare(photographs, tmp_path / "out", 112, workers=1).fresh == 20
-    prepare(photographs, tmp_path / "whole", 112, workers=1)
+    prepare(Manifest(photographs.rows[:20], photographs.root), tmp_path / "out", 256, workers=1)
+    assert prepare(photographs, tmp_path / "out", 256, workers=1).fresh == 20
+    prepare(photographs, tmp_path / "whole", 256, workers=1)
     grown, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
     assert grown.pop("prepared.json") != whole.pop("prepared.json")  # it remembers both tables
     assert grown == whole
     with pytest.raises(DataError, match=r"it has 1 photographs that this manifest has not, the first is train/39"):
-        prepare(Manifest(photographs.rows[:39], photographs.root), tmp_path / "out", 112, workers=1)
+        prepare(Manifest(photographs.rows[:39], photographs.root), tmp_path / "out", 256, workers=1)
     assert contents(tmp_path / "out")["manifest.csv"] == whole["manifest.csv"]
 
 
 def test_splits_that_were_assigned_since_are_not_lost(photographs, tmp_path):
-    done = prepare(photographs, tmp_path / "out", 112, workers=1)
+    done = prepare(photographs, tmp_path / "out", 256, workers=1)
     rows = tuple(replace(row, split="test") for row in done.manifest)
     write_manifest(Manifest(rows, done.manifest.root), tmp_path / "out" / "manifest.csv")
     with pytest.raises(DataError, match=r"its manifest.csv was changed; expected the one that was written"):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
     assert {row.split for row in open_data(tmp_path / "out")} == {"test"}
 
 
@@ -145,10 +146,10 @@ def test_what_cannot_be_read_is_named(photographs, tmp_path, workers):
     broken, gone, plain, huge = (names[f"train/{n:02d}.jpeg"] for n in (3, 20, 39, 7))
     broken.write_bytes(broken.read_bytes()[:900])
     gone.unlink()
-    cv2.imwrite(str(plain), np.full((160, 160, 3), 255, np.uint8))
+    cv2.imwrite(str(plain), np.full((340, 340, 3), 255, np.uint8))
     huge.write_bytes(b"")
     rows = (*photographs.rows[:5], replace(photographs.rows[5], sha256="0" * 64), *photographs.rows[6:])
-    done = prepare(Manifest(rows, photographs.root), tmp_path / "out", 112, workers=workers)
+    done = prepare(Manifest(rows, photographs.root), tmp_path / "out", 256, workers=workers)
     reasons = {int(image[6:8]): reason for image, reason in done.unreadable.items()}
     assert sorted(reasons) == [3, 5, 7, 20, 39]
     assert reasons[3].startswith("damaged picture")
@@ -162,14 +163,15 @@ def test_what_cannot_be_read_is_named(photographs, tmp_path, workers):
     assert table[0]["patient"] == "p1"
 
     cv2.imwrite(str(gone), fundus(20)[..., ::-1])
-    again = prepare(Manifest(rows, photographs.root), tmp_path / "out", 112, workers=workers)
-    assert (again.fresh, len(again.manifest), len(again.unreadable)) == (1, 36, 4)  # the broken are not tried twice
+    again = prepare(Manifest(rows, photographs.root), tmp_path / "out", 256, workers=workers)
+    assert (len(again.manifest), len(again.unreadable)) == (36, 4)
+    assert again.fresh == 2  # what is broken is not tried twice; what has other bytes than it should, always
 
 
 def test_a_photograph_that_breaks_loses_its_row(photographs, tmp_path):
-    prepare(photographs, tmp_path / "out", 112, workers=1)
+    prepare(photographs, tmp_path / "out", 256, workers=1)
     photographs.path(photographs.rows[0]).write_text("Dear doctor, the picture is lost.")
-    done = prepare(photographs, tmp_path / "out", 112, workers=1)
+    done = prepare(photographs, tmp_path / "out", 256, workers=1)
     assert len(done.manifest) == 39
     assert "begins b'Dear doctor" in done.unreadable["train/00.jpeg"]
 
@@ -188,16 +190,16 @@ def test_an_interruption_keeps_what_is_done(photographs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(prepare_module, "reduce_photograph", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
     with pytest.raises(DataError, match="no dataset recognised"):  # unfinished, it is not taken for a set
         open_data(tmp_path / "out")
     (entry, *_) = (tmp_path / "out" / "journal").glob("*/*.json")
     (entry.parent / "torn.json").write_text('[{"image": "train/3')
     calls.clear()
-    done = prepare(photographs, tmp_path / "out", 112, workers=1)
+    done = prepare(photographs, tmp_path / "out", 256, workers=1)
     assert (len(calls), done.fresh) == (8, 8)  # two chunks of 16 were done
     monkeypatch.undo()
-    prepare(photographs, tmp_path / "undisturbed", 112, workers=1)
+    prepare(photographs, tmp_path / "undisturbed", 256, workers=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
@@ -205,7 +207,7 @@ def test_an_interruption_keeps_what_is_done(photographs, tmp_path, monkeypatch):
 def test_a_kill_between_the_last_files_is_mended(photographs, tmp_path, monkeypatch, kept):
     """Also in a set that grew, whose table is then an old one."""
     out = tmp_path / "out"
-    prepare(Manifest(photographs.rows[:5], photographs.root), out, 112, workers=1)
+    prepare(Manifest(photographs.rows[:5], photographs.root), out, 256, workers=1)
     real = LocalFolder.write
 
     def killed(self, name, content):
@@ -215,9 +217,9 @@ def test_a_kill_between_the_last_files_is_mended(photographs, tmp_path, monkeypa
 
     monkeypatch.setattr("m2cnn.data.files.LocalFolder.write", killed)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Manifest(photographs.rows[:9], photographs.root), out, 112, workers=1)
+        prepare(Manifest(photographs.rows[:9], photographs.root), out, 256, workers=1)
     monkeypatch.undo()
-    done = prepare(Manifest(photographs.rows[:9], photographs.root), out, 112, workers=1)
+    done = prepare(Manifest(photographs.rows[:9], photographs.root), out, 256, workers=1)
     assert len(open_data(out)) == len(done.manifest) == 9
     assert check_files(open_data(out)) == []
 
@@ -228,7 +230,7 @@ SCRIPT = """
     from m2cnn.data import read_manifest
 
     if __name__ == "__main__":
-        module.prepare(read_manifest(sys.argv[1]), sys.argv[2], 112, workers=2)
+        module.prepare(read_manifest(sys.argv[1]), sys.argv[2], 256, workers=2)
     else:
         real = module.reduce_photograph
         def slow(*arguments):
@@ -258,9 +260,9 @@ def test_kill_9_in_the_middle_leaves_no_half_file_and_goes_on(photographs, tmp_p
     whole = {path.name for path in (tmp_path / "out" / "pictures" / "train").glob("[!.]*")}
     assert 16 <= len(whole) < 40
 
-    done = prepare(photographs, tmp_path / "out", 112, workers=1)
+    done = prepare(photographs, tmp_path / "out", 256, workers=1)
     assert done.fresh < 40
-    prepare(photographs, tmp_path / "undisturbed", 112, workers=1)
+    prepare(photographs, tmp_path / "undisturbed", 256, workers=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
@@ -272,9 +274,9 @@ def test_a_second_process_is_refused(photographs, tmp_path):
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"mine\n"
         with pytest.raises(DataError, match="another process is writing to it"):
-            prepare(photographs, tmp_path / "out", 112, workers=1)
+            prepare(photographs, tmp_path / "out", 256, workers=1)
         other.communicate()
-    assert prepare(photographs, tmp_path / "out", 112, workers=1).fresh == 40
+    assert prepare(photographs, tmp_path / "out", 256, workers=1).fresh == 40
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -282,15 +284,15 @@ def test_a_second_process_is_refused(photographs, tmp_path):
 
 def test_other_settings_or_other_code_are_never_mixed_in(photographs, tmp_path, monkeypatch):
     few = Manifest(photographs.rows[:2], photographs.root)
-    prepare(few, tmp_path / "out", 112, workers=1)
+    prepare(few, tmp_path / "out", 256, workers=1)
     before = contents(tmp_path / "out")
-    with pytest.raises(DataError, match=r"out: it was prepared with size 112; expected size 128\. Choose another"):
-        prepare(few, tmp_path / "out", 128, workers=1)
+    with pytest.raises(DataError, match=r"out: it was prepared with size 256; expected size 300\. Choose another"):
+        prepare(few, tmp_path / "out", 300, workers=1)
     with pytest.raises(DataError, match="prepared with format png; expected format jpeg"):
-        prepare(few, tmp_path / "out", 112, "jpeg", workers=1)
+        prepare(few, tmp_path / "out", 256, "jpeg", workers=1)
     monkeypatch.setattr(prepare_module, "CODE", ("m2cnn.field",))
     with pytest.raises(DataError, match=r"prepared with code .*; expected code"):
-        prepare(few, tmp_path / "out", 112, workers=1)
+        prepare(few, tmp_path / "out", 256, workers=1)
     assert contents(tmp_path / "out") == before
 
 
@@ -298,7 +300,7 @@ def test_a_folder_with_other_files_is_left_alone(photographs, tmp_path):
     write_manifest(photographs, photographs.root / "manifest.csv")
     before = contents(photographs.root)
     with pytest.raises(DataError, match=r"it has other files, such as manifest.csv; expected an empty folder"):
-        prepare(photographs, photographs.root, 112, workers=1)
+        prepare(photographs, photographs.root, 256, workers=1)
     assert contents(photographs.root) == before
     assert not (photographs.root / ".lock").exists()
 
@@ -306,28 +308,28 @@ def test_a_folder_with_other_files_is_left_alone(photographs, tmp_path):
 def test_a_disk_too_small_is_said_after_the_first_pictures(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 2000))
     with pytest.raises(DataError, match=r"0.0 GB are free; expected about 0.0 GB for the other photographs"):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
     monkeypatch.undo()
-    assert prepare(photographs, tmp_path / "out", 112, workers=1).fresh == 24
+    assert prepare(photographs, tmp_path / "out", 256, workers=1).fresh == 24
 
 
 def test_a_full_disk_is_an_error_with_a_way_on(photographs, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    prepare(Manifest(photographs.rows[:1], photographs.root), tmp_path / "out", 112, workers=1)
+    prepare(Manifest(photographs.rows[:1], photographs.root), tmp_path / "out", 256, workers=1)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=r"00?1.jpeg.png: cannot be written \(No space left on device\)"):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
     monkeypatch.undo()
-    assert prepare(photographs, tmp_path / "out", 112, workers=1).fresh == 39
+    assert prepare(photographs, tmp_path / "out", 256, workers=1).fresh == 39
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"size": 95}, SettingError, r"size: 95; expected 96..4096 px"),
-        ({"size": 224.0}, SettingError, r"size: 224.0"),
+        ({"size": 255}, SettingError, r"size: 255; expected 256..4096 px"),
+        ({"size": 300.0}, SettingError, r"size: 300.0"),
         ({"size": True}, SettingError, r"size: True"),
         ({"kind": "jpg"}, SettingError, r'format: \'jpg\'; expected a known format. Did you mean "jpeg"'),
         ({"workers": 0}, SettingError, "workers: 0; expected 1 or more"),
@@ -337,19 +339,19 @@ def test_a_full_disk_is_an_error_with_a_way_on(photographs, tmp_path, monkeypatc
     ],
 )
 def test_what_cannot_be_prepared_is_refused(photographs, tmp_path, arguments, error, message):
-    usual = {"manifest": photographs, "out": tmp_path / "out", "size": 112, "workers": 1}
+    usual = {"manifest": photographs, "out": tmp_path / "out", "size": 256, "workers": 1}
     with pytest.raises(error, match=message):
         prepare(**(usual | arguments))
 
 
 def test_a_state_that_is_damaged_is_named(photographs, tmp_path):
-    prepare(Manifest(photographs.rows[:1], photographs.root), tmp_path / "out", 112, workers=1)
+    prepare(Manifest(photographs.rows[:1], photographs.root), tmp_path / "out", 256, workers=1)
     (tmp_path / "out" / "prepared.json").write_text('{"settings"')
     with pytest.raises(DataError, match=r"prepared.json: damaged .*Choose another folder"):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
     (tmp_path / "out" / "prepared.json").write_text('{"theirs": 1}')
     with pytest.raises(DataError, match=r"prepared.json: .*expected what m2cnn wrote"):
-        prepare(photographs, tmp_path / "out", 112, workers=1)
+        prepare(photographs, tmp_path / "out", 256, workers=1)
 
 
 # --- the same grade ---------------------------------------------------------------------------------------------------
@@ -361,33 +363,40 @@ def large(tmp_path_factory):
     return render_manifest(tmp_path_factory.mktemp("large"), 4, 11, 1200, workers=1)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-@pytest.mark.parametrize("times", [1, 2])
-def test_the_grade_is_the_same(large, tiny_run, tmp_path, kind, times):
-    """At the model's size from PNG: to the last bit. Smaller than prepared, or JPEG: nearly."""
+def test_the_grade_at_the_size_it_was_reduced_for_is_the_same_to_the_last_bit(large, tiny_run):
     grader = Grader.load(tiny_run)
-    size = times * grader.bundle.size
+    for row in large:
+        content = reduce_photograph(PhotographFile(large.path(row)), grader.bundle.size, "png").content
+        expected = grader.grade(large.path(row))
+        assert expected.gradable
+        assert replace(grader.grade(content), image=expected.image) == expected
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+@pytest.mark.parametrize("size", [256, 448])
+def test_the_grade_from_a_larger_size_is_nearly_the_same(large, tiny_run, tmp_path, size, kind):
     done = prepare(large, tmp_path / "out", size, kind, workers=1)
-    expected = list(grader.grade_all(large.path(row) for row in large))
-    graded = list(grader.grade_all(done.manifest.path(row) for row in done.manifest))
-    assert all(grading.gradable for grading in (*expected, *graded))
-    for before, after in zip(expected, graded, strict=True):
-        if (kind, times) == ("png", 1):
-            assert replace(after, image=before.image) == before
-        assert after.severity == pytest.approx(before.severity, abs=0.1)
-    assert sum(after.grade != before.grade for before, after in zip(expected, graded, strict=True)) <= 1
+    assert_same_grades(Grader.load(tiny_run), large, done.manifest)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["eyepacs_fullres", "idrid"])
 def test_the_grade_of_real_photographs_is_the_same(real_data, tiny_run, tmp_path, name):
-    grader = Grader.load(tiny_run)
     whole = open_data(real_data / name)
     manifest = Manifest(whole.rows[:: max(1, len(whole) // 5)], whole.root)
-    done = prepare(manifest, tmp_path / "out", grader.bundle.size, workers=1)
-    for before, after in zip(manifest, done.manifest, strict=True):
-        expected, graded = grader.grade(manifest.path(before)), grader.grade(done.manifest.path(after))
-        assert replace(graded, image=expected.image) == expected
+    done = prepare(manifest, tmp_path / "out", 256, workers=1)
+    assert_same_grades(Grader.load(tiny_run), manifest, done.manifest)
+
+
+def assert_same_grades(grader, before, after):
+    """Severity within 0.1, as docs/how-to/prepare.md says; a grade may change where its cut lies between."""
+    graded = [list(grader.grade_all([manifest.path(row) for row in manifest])) for manifest in (before, after)]
+    changed = 0
+    for one, other in zip(*graded, strict=True):
+        assert one.gradable and other.gradable
+        assert other.severity == pytest.approx(one.severity, abs=0.1)
+        changed += one.grade != other.grade
+    assert changed <= 1
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -395,7 +404,7 @@ def test_the_grade_of_real_photographs_is_the_same(real_data, tiny_run, tmp_path
 
 def test_photographs_and_target_behind_urls(photographs, tmp_path):
     pytest.importorskip("fsspec")
-    prepare(photographs, tmp_path / "local", 112, workers=1)
+    prepare(photographs, tmp_path / "local", 256, workers=1)
     source, target = (open_folder(f"memory://{tmp_path.name}/{name}") for name in ("set", "out"))
     for row in photographs:
         source.write(row.image, photographs.path(row).read_bytes())
@@ -405,15 +414,15 @@ def test_photographs_and_target_behind_urls(photographs, tmp_path):
     for place in (f"{source.url}/manifest.csv", f"{source.url}/"):
         manifest, images = open_source(place)
         assert (manifest.rows, images) == (photographs.rows, source.url)
-    done = prepare(manifest, target.url, 112, images=images, workers=1)
+    done = prepare(manifest, target.url, 256, images=images, workers=1)
     assert (done.place, done.unreadable) == (target.url, {"train/07.jpeg": "the file is empty"})
     local = contents(tmp_path / "local")
     for row in done.manifest:
         assert target.read(row.image) == local[row.image]
     assert target.names("") == ["manifest.csv", "prepared.json", "unreadable.csv"]
-    assert prepare(manifest, target.url, 112, images=images, workers=1).fresh == 0
+    assert prepare(manifest, target.url, 256, images=images, workers=1).fresh == 0
     source.write("train/07.jpeg", photographs.path(photographs.rows[7]).read_bytes())
-    assert prepare(manifest, target.url, 112, images=images, workers=1).fresh == 1
+    assert prepare(manifest, target.url, 256, images=images, workers=1).fresh == 1
     assert target.read("manifest.csv") == local["manifest.csv"]
 
 
@@ -424,12 +433,12 @@ def test_photographs_in_an_archive_and_a_file_url(photographs, tmp_path):
         for path in photographs.root.rglob("*.*"):
             archive.write(path, path.relative_to(photographs.root))
     manifest, images = open_source(f"zip://manifest.csv::{tmp_path}/set.zip")
-    done = prepare(manifest, f"file://{tmp_path}/out", 112, images=images, workers=2)
-    prepare(photographs, tmp_path / "local", 112, workers=1)
+    done = prepare(manifest, f"file://{tmp_path}/out", 256, images=images, workers=2)
+    prepare(photographs, tmp_path / "local", 256, workers=1)
     made, local = contents(tmp_path / "out"), contents(tmp_path / "local")
     assert done.fresh == 40
     assert made["manifest.csv"] == local["manifest.csv"]
-    assert prepare(manifest, tmp_path / "out", 112, images=images, workers=1).fresh == 0
+    assert prepare(manifest, tmp_path / "out", 256, images=images, workers=1).fresh == 0
 
 
 def test_a_local_manifest_with_photographs_behind_a_url(photographs, tmp_path):
@@ -438,7 +447,7 @@ def test_a_local_manifest_with_photographs_behind_a_url(photographs, tmp_path):
     for data in (tmp_path, tmp_path / "manifest.csv"):
         manifest, images = open_source(str(data), f"file://{photographs.root}")
         assert (manifest.rows, images) == (photographs.rows, f"file://{photographs.root}")
-    done = prepare(manifest, tmp_path / "out", 112, images=images, workers=1)
+    done = prepare(manifest, tmp_path / "out", 256, images=images, workers=1)
     assert done.unreadable == {}
     with pytest.raises(DataError, match=r"lost/manifest.csv: cannot be opened"):
         open_source(f"file://{tmp_path}/lost/manifest.csv")
@@ -449,7 +458,7 @@ def test_a_local_manifest_with_photographs_behind_a_url(photographs, tmp_path):
 
 def test_the_verb(photographs, tmp_path, capsys):
     write_manifest(photographs, photographs.root / "manifest.csv")
-    words = ["data", "prepare", str(photographs.root), "--out", str(tmp_path / "out"), "--size", "112"]
+    words = ["data", "prepare", str(photographs.root), "--out", str(tmp_path / "out"), "--size", "256"]
     assert main([*words, "--workers", "1"]) == OK
     assert "out: 40 of 40 photographs, 40 looked at now" in capsys.readouterr().out
     assert len(read_manifest(tmp_path / "out" / "manifest.csv")) == 40

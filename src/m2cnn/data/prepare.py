@@ -39,7 +39,7 @@ from m2cnn.tables import table_bytes
 VERSION = 1
 CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.data.reduce")
 CHUNK = 16  # photographs between two entries of the journal: what a kill can cost each worker
-SIZES = 96, 4096  # px; below the first no photograph is graded
+SIZES = 256, 4096  # px; from fewer, the check of a photograph refuses one of a hundred that it passed before
 STATE, TABLE, UNREADABLE, JOURNAL = "prepared.json", "manifest.csv", "unreadable.csv", "journal"
 
 
@@ -60,7 +60,8 @@ class Prepared:
 class Record:
     """What is known of a finished photograph.
 
-    identity: the hash of the manifest, or length and time of the file.  sha256: of the bytes that were read.
+    identity: the hash of the manifest, or length and time of the file; [] where another try may end otherwise.
+    sha256: of the bytes that were read.
     picture: its name, hash and length, and the diameter of its field of view, px.
     field: x, y and radius in the photograph before, px.  reason: why there is no picture, else "".
     """
@@ -82,11 +83,8 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """lasting: another try with the same bytes must end the same; a missing file may come back."""
-
     record: Record
     fresh: bool = True
-    lasting: bool = True
 
 
 def open_source(data: str, images: str | None = None) -> tuple[Manifest, str | Path]:
@@ -141,7 +139,8 @@ def _check(manifest: Manifest, size: int, kind: str) -> None:
     if not len(manifest):
         raise DataError("manifest", "no photographs", "at least one", "Check the selection.")
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
-        raise SettingError("size", f"{size!r}", f"{SIZES[0]}..{SIZES[1]} px", "The largest that a recipe asks for.")
+        repair = "The largest that a recipe asks for; smaller pictures are read from it as well."
+        raise SettingError("size", f"{size!r}", f"{SIZES[0]}..{SIZES[1]} px", repair)
     if kind not in KINDS:
         raise SettingError("format", f"{kind!r}", "a known format", did_you_mean(str(kind), KINDS))
 
@@ -207,7 +206,7 @@ def _journal(settings: dict[str, Any]) -> str:
 def prepare_chunk(source: Folder, target: Folder, settings: dict[str, Any], tasks: list[Task]) -> list[Outcome]:
     """Write the pictures of some photographs, and then their entry in the journal."""
     outcomes = [_prepare(source, target, settings, task) for task in tasks]
-    entries = [asdict(outcome.record) for outcome in outcomes if outcome.fresh and outcome.lasting]
+    entries = [asdict(outcome.record) for outcome in outcomes if outcome.fresh]
     if entries:
         content = json.dumps(entries).encode()
         target.write(f"{_journal(settings)}/{_sha256(content)[:16]}.json", content)
@@ -222,12 +221,12 @@ def _prepare(source: Folder, target: Folder, settings: dict[str, Any], task: Tas
     try:
         data = source.read(row.image)
     except DataError as fault:
-        return Outcome(Record(row.image, [], "", fault.got), lasting=False)
+        return Outcome(Record(row.image, [], "", fault.got))
     if len(data) > MAX_BYTES:
         return Outcome(Record(row.image, identity or [], "", f"{len(data):,} bytes, more than {MAX_BYTES:,}"))
     record = Record(row.image, identity or [], _sha256(data))
     if row.sha256 and record.sha256 != row.sha256:
-        return Outcome(replace(record, reason="its bytes have changed (sha256)"), lasting=False)
+        return Outcome(replace(record, identity=[], reason="its bytes have changed (sha256)"))
     try:
         reduced = reduce_photograph(PhotographFile(data), settings["size"], settings["format"])
     except ImageError as fault:
@@ -273,13 +272,13 @@ def _finish(target: Folder, state: dict[str, Any], manifest: Manifest, outcomes:
     prepared = Manifest(tuple(rows), Path(target.shown))
     # First what the table will be, then the table: whenever it is interrupted, the next call knows it for its own.
     manifests = [*state["manifests"], prepared.digest()]
-    lasting = [asdict(outcome.record) for outcome in outcomes if outcome.lasting]
-    _write_json(target, STATE, state | {"manifests": sorted(set(manifests)), "photographs": lasting})
+    photographs = [asdict(record) for record in records.values()]
+    _write_json(target, STATE, state | {"manifests": sorted(set(manifests)), "photographs": photographs})
     reasons = ((row.image, row.patient, unreadable[row.image]) for row in manifest if row.image in unreadable)
     target.write(UNREADABLE, table_bytes(("image", "patient", "reason"), reasons))
     target.write(TABLE, manifest_bytes(prepared))
     target.remove(JOURNAL)
-    return Prepared(target.shown, prepared, unreadable, sum(outcome.fresh and outcome.lasting for outcome in outcomes))
+    return Prepared(target.shown, prepared, unreadable, sum(outcome.fresh for outcome in outcomes))
 
 
 def _row(row: Row, record: Record) -> Row:
