@@ -1,10 +1,13 @@
 """How fast are photographs prepared, against the script that most use, per core? And how near to bare decoding?
 
     OMP_NUM_THREADS=1 python benchmarks/prepare.py DATA [--repeats 7] [--sizes 224 448 512 720] [--format png]
+    OMP_NUM_THREADS=1 python benchmarks/prepare.py DATA --agreement [--every 10]
 
-DATA: a folder with eyepacs_fullres/train, five originals of 2592 x 1944 to 4928 x 3264 px. One process, one thread; the
-sides take turns on every photograph, each from the same bytes on disk to a file on disk, in CPU time: medians over the
-repeats, summed over the photographs.
+DATA: a folder with eyepacs_fullres/train, five originals of 2592 x 1944 to 4928 x 3264 px; for --agreement, which says
+how far pictures from prepared files are from those of the originals, also with eyepacs1024/train and idrid.
+
+Speed: one process, one thread; the sides take turns on every photograph, each from the same bytes on disk to a file on
+disk, in CPU time: medians over the repeats, means over the photographs.
 
 usual     full decode, crop where grey > 7, disc, crop again, resize: the functions that public kernels pass around
 careful   the same steps as quick as full decoding lets them be: one crop by its bounds, mean over areas, disc last
@@ -20,15 +23,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from m2cnn.data.reduce import JPEG_QUALITY, reduce_photograph
+from m2cnn.data.reduce import JPEG_QUALITY, KINDS, reduce_photograph
+from m2cnn.errors import ImageError
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
+from m2cnn.quality import check_file
 
 Side = Callable[[Path, Path, int], None]
 DARK = 7  # grey levels: what is brighter is retina
@@ -40,8 +46,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 448, 512, 720])
     parser.add_argument("--format", default="png")
+    parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--every", type=int, default=10)
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    if options.agreement:
+        return agreement(options.data, options.every)
     paths = sorted((options.data / "eyepacs_fullres" / "train").iterdir())
     print(f"{len(paths)} photographs, {options.format}, CPU ms per photograph")
     print("size  usual careful  m2cnn decode   usual/m2cnn careful/m2cnn  share of decode")
@@ -128,6 +138,39 @@ def decoded(path: Path, out: Path, size: int) -> None:
 def scale_of(path: Path, size: int) -> int:
     """Sought in the first repeat alone, which the median leaves aside."""
     return PhotographFile(path).at(Preprocess().diameter(size)).scale
+
+
+# Agreement
+
+
+def agreement(data: Path, every: int) -> None:
+    """Differences in grey levels, and the verdicts of the check, over the photographs of three sets."""
+    sets = {
+        "eyepacs_fullres": sorted((data / "eyepacs_fullres").rglob("*.jpeg")),
+        "eyepacs1024": sorted((data / "eyepacs1024").rglob("*.jp*g"))[::every],
+        "idrid": sorted((data / "idrid").rglob("*.jpg"))[::every],
+    }
+    print("set              n  prepared     read  mean: median, worst  99th percentile: median, worst  other verdicts")
+    for name, paths in sets.items():
+        for size, kind, read in product((256, 448, 720), KINDS, (224, 256, 448, 720)):
+            if read <= size:
+                found = [apart(PhotographFile(path), size, kind, read) for path in paths]
+                mean, most, verdict = np.array([one for one in found if one]).T
+                print(
+                    f"{name:<15} {len(mean):>3}  {size} {kind:<4} {read:>6} {np.median(mean):>13.2f} {mean.max():>6.2f}"
+                    f" {np.median(most):>22.0f} {most.max():>6.0f} {int(verdict.sum()):>15}"
+                )
+
+
+def apart(file: PhotographFile, size: int, kind: str, read: int) -> tuple[float, float, bool] | None:
+    """Mean and 99th percentile of the differences, and whether the check judges otherwise. None: unreadable."""
+    try:
+        before, verdict = Preprocess().read(file, read), check_file(file)
+    except ImageError:
+        return None
+    reduced = PhotographFile(reduce_photograph(file, size, kind).content)
+    difference = np.abs(Preprocess().read(reduced, read).astype(int) - before)
+    return difference.mean(), np.percentile(difference, 99), check_file(reduced) != verdict
 
 
 if __name__ == "__main__":

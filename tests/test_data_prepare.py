@@ -18,13 +18,13 @@ import pytest
 
 import m2cnn.data.prepare as prepare_module
 from m2cnn.cli import OK, REFUSED, UNGRADED, main
-from m2cnn.data import Manifest, Row, check_files, open_data, read_manifest, write_manifest
+from m2cnn.data import Manifest, Row, cache_pictures, check_files, open_data, read_manifest, write_manifest
 from m2cnn.data.files import LocalFolder, open_folder
 from m2cnn.data.manifest import file_hash
 from m2cnn.data.prepare import open_source, prepare
 from m2cnn.data.reduce import reduce_photograph
 from m2cnn.data.rendered import render_manifest
-from m2cnn.errors import DataError, SettingError
+from m2cnn.errors import DataError, ReducedError, SettingError
 from m2cnn.grader import Grader
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
@@ -397,6 +397,23 @@ def assert_same_grades(grader, before, after):
         assert other.severity == pytest.approx(one.severity, abs=0.1)
         changed += one.grade != other.grade
     assert changed <= 1
+
+
+def test_a_run_that_asks_for_larger_pictures_is_stopped_and_grading_names_the_photograph(large, tiny_run, tmp_path):
+    small = render_manifest(tmp_path / "small", 1, 3, 224, workers=1)  # keeps its pixels
+    rows = (*large.rows[:1], *small.rows)
+    for row, root in zip(rows, (large.root, small.root, small.root), strict=True):
+        shutil.copy(root / row.image, tmp_path / row.image)
+    done = prepare(Manifest(rows, tmp_path), tmp_path / "out", 256, workers=1)
+    with pytest.raises(ReducedError, match=r"s11-.*png: prepared with a field of view 256 px across; expected 448 px"):
+        cache_pictures(done.manifest, Preprocess(), [448], tmp_path / "cache", workers=1)
+    grader = Grader.load(tiny_run)
+    grader.bundle = replace(grader.bundle, preprocess=Preprocess(margin=-0.5))  # 224 px across for 112
+    file = PhotographFile(large.path(large.rows[0]))
+    contents = [reduce_photograph(file, size, "png").content for size in (256, 200)]
+    enough, less = grader.grade_all(contents)
+    assert enough.gradable
+    assert "prepared with a field of view 200 px across; expected 224 px" in less.reason
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

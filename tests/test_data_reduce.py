@@ -9,7 +9,7 @@ from PIL import Image
 
 from m2cnn.data.importers import import_dataset
 from m2cnn.data.reduce import KINDS, reduce_photograph, reduced_picture
-from m2cnn.errors import ImageError
+from m2cnn.errors import ReducedError
 from m2cnn.field import find_field
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
@@ -94,11 +94,11 @@ def test_small_fields_keep_their_pixels(photograph):
 
 def test_what_was_taken_away_is_not_made_up(photograph):
     file = reduced(photograph, 224)
-    with pytest.raises(ImageError, match=r"field of view 224 px across; expected 448 px or more\. Prepare"):
+    with pytest.raises(ReducedError, match=r"field of view 224 px across; expected 448 px or more\. Prepare"):
         Preprocess().read(file, 448)
-    with pytest.raises(ImageError, match="expected 249 px"):
+    with pytest.raises(ReducedError, match="expected 249 px"):
         Preprocess(margin=-0.1).read(file, 224)
-    with pytest.raises(ImageError, match="expected 300 px"):
+    with pytest.raises(ReducedError, match="expected 300 px"):
         reduce_photograph(file, 300, "png")
     assert Preprocess(margin=0.25).read(file, 280).shape == (280, 280, 3)
 

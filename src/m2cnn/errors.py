@@ -3,6 +3,7 @@
     M2cnnError
     ├── DataError        a manifest, a table or a folder that cannot be trusted    (also a ValueError)
     ├── ImageError       a photograph that cannot be read or graded                (also a ValueError)
+    │   └── ReducedError a photograph that was prepared for smaller pictures than is asked for
     ├── SettingError     an option, a recipe or a setting that means nothing       (also a ValueError)
     │   └── SizeError    an input too small for the network's stage
     ├── BundleError      a saved model that is damaged, changed or too new         (also a ValueError)
@@ -43,6 +44,10 @@ class DataError(M2cnnError, ValueError):
 
 class ImageError(M2cnnError, ValueError):
     """A photograph that cannot be read or graded."""
+
+
+class ReducedError(ImageError):
+    """A photograph that was prepared for smaller pictures than is asked for; so were its neighbours."""
 
 
 class SettingError(M2cnnError, ValueError):

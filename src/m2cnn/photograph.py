@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from m2cnn.errors import ImageError
+from m2cnn.errors import ImageError, ReducedError
 from m2cnn.field import MIN_SIDE, THUMB, Field, find_field
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
@@ -117,12 +117,12 @@ class PhotographFile:
         return photograph
 
     def check_holds(self, diameter: float) -> None:
-        """Raise ImageError when the file was prepared with a smaller field of view than `diameter` px, and the
+        """Raise ReducedError when the file was prepared with a smaller field of view than `diameter` px, and the
         photograph before had more: what was taken away must not be made up."""
         have = self.reduction
         if have and have.diameter < diameter - 0.5 and have.original > have.diameter + 1:
             got = f"prepared with a field of view {have.diameter} px across"
-            raise ImageError(self._place, got, f"{diameter:.0f} px or more", "Prepare the photographs again, larger.")
+            raise ReducedError(self._place, got, f"{diameter:.0f} px or more", "Prepare the photographs again, larger.")
 
 
 def read_photograph(source: str | Path | bytes, diameter: float) -> Photograph:

@@ -63,7 +63,8 @@ class Preprocess:
     def read(self, file: PhotographFile, size: int) -> np.ndarray:
         """The picture of a file, (size, size, 3) uint8 RGB: what training, grading and every export see.
 
-        Raises ImageError for what cannot be read, has no round field, or was prepared for smaller pictures.
+        Raises ImageError for what cannot be read or has no round field, ReducedError for what was prepared for smaller
+        pictures.
         """
         file.check_holds(size / (1 + self.margin))
         photograph = file.at(self.diameter(size))

@@ -38,8 +38,8 @@ class Reduced:
 def reduce_photograph(file: PhotographFile, size: int, kind: str) -> Reduced:
     """The reduced photograph, for pictures of up to `size` px.  kind: of KINDS.
 
-    A field of view that is smaller than `size` keeps its pixels. Raises ImageError for what cannot be read, has no
-    round field, or was itself reduced further.
+    A field of view that is smaller than `size` keeps its pixels. Raises ImageError for what cannot be read or has no
+    round field, ReducedError for what was itself reduced further.
     """
     file.check_holds(size)
     photograph = file.at(Preprocess().diameter(size))
