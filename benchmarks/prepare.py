@@ -11,14 +11,13 @@ disk, in CPU time: medians over the repeats, means over the photographs.
 
 usual     full decode, crop where grey > 7, disc, crop again, resize: the functions that public kernels pass around
 careful   the same steps as quick as full decoding lets them be: one crop by its bounds, mean over areas, disc last
-m2cnn     what `m2cnn data prepare` does with a photograph: read, hash, reduce, write, hash
+m2cnn     what `m2cnn data prepare` does with a photograph: read, hash, reduce, hash, write to the disk, journal
 decode    the photograph decoded at the scale that m2cnn reads it at, and nothing else: the ceiling
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from m2cnn.data import Row
+from m2cnn.data.files import open_folder
+from m2cnn.data.prepare import Task, prepare_chunk
 from m2cnn.data.reduce import JPEG_QUALITY, KINDS, reduce_photograph
 from m2cnn.errors import ImageError
 from m2cnn.photograph import PhotographFile
@@ -120,11 +122,8 @@ def write(image: np.ndarray, out: Path) -> None:
 
 
 def prepared(path: Path, out: Path, size: int) -> None:
-    data = path.read_bytes()
-    hashlib.sha256(data).hexdigest()
-    content = reduce_photograph(PhotographFile(data), size, out.suffix[1:]).content
-    hashlib.sha256(content).hexdigest()
-    out.write_bytes(content)
+    settings = {"size": size, "format": out.suffix[1:]}
+    prepare_chunk(open_folder(path.parent), open_folder(out.parent), settings, [Task(Row(path.name, path.stem), None)])
 
 
 def decoded(path: Path, out: Path, size: int) -> None:
