@@ -357,8 +357,8 @@ def data_check(options: argparse.Namespace) -> int:
 def _prepare_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("data", help="as for train, or the URL of a manifest CSV")
     one.add_argument("--out", required=True, help="folder or URL for manifest.csv and the pictures")
-    one.add_argument("--size", type=int, required=True, help="largest picture that will be asked for, px")
-    one.add_argument("--format", default="png", help="png (default: no loss) or jpeg (a quarter as long)")
+    one.add_argument("--size", type=int, required=True, help="px, what the model grades at: the last of its recipe")
+    one.add_argument("--format", default="png", help="png (default: no loss) or jpeg (a quarter the length)")
     one.add_argument("--images", help="folder or URL that the manifest's paths start from")
     one.add_argument("--workers", type=int, default=2)
 

@@ -39,7 +39,7 @@ from m2cnn.tables import table_bytes
 VERSION = 1
 CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.data.reduce")
 CHUNK = 16  # photographs between two entries of the journal: what a kill can cost each worker
-SIZES = 256, 4096  # px; from fewer, the check of a photograph refuses one of a hundred that it passed before
+SIZES = 96, 4096  # px; below the first no photograph is graded
 STATE, TABLE, UNREADABLE, JOURNAL = "prepared.json", "manifest.csv", "unreadable.csv", "journal"
 
 
@@ -139,7 +139,7 @@ def _check(manifest: Manifest, size: int, kind: str) -> None:
     if not len(manifest):
         raise DataError("manifest", "no photographs", "at least one", "Check the selection.")
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
-        repair = "The largest that a recipe asks for; smaller pictures are read from it as well."
+        repair = "The size that the model will grade at: the last of its recipe."
         raise SettingError("size", f"{size!r}", f"{SIZES[0]}..{SIZES[1]} px", repair)
     if kind not in KINDS:
         raise SettingError("format", f"{kind!r}", "a known format", did_you_mean(str(kind), KINDS))
