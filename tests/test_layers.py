@@ -29,6 +29,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"bundle"}, "matplotlib": {"report"}}
+HOMES |= {"fsspec": {"data.files"}}
 BASE = (
     "recipe",
     "grader",
@@ -97,6 +98,6 @@ def test_the_drawing_is_true():
 
 @pytest.mark.parametrize("name", BASE)
 def test_the_base_install_needs_no_torch(name):
-    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "matplotlib")
+    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "matplotlib", "fsspec")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import m2cnn.{name}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -49,6 +49,9 @@ def data_options(one: argparse.ArgumentParser) -> None:
     check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
     check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
     check.add_argument("--workers", type=int, default=2)
+    _prepare_options(
+        verb(verbs, "prepare", data_prepare, "decode once: photographs cropped to their field, made small")
+    )
     box = verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
     box.add_argument("manifest")
     box.add_argument("--by", required=True)
@@ -170,6 +173,26 @@ def data_check(options: argparse.Namespace) -> int:
         write_manifest(kept := without_leaks(manifest, twins), options.without_leaks)
         print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
     return UNGRADED if problems or leaks else OK
+
+
+def _prepare_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("data", help="as for train, or the URL of a manifest CSV")
+    one.add_argument("--out", required=True, help="folder or URL for manifest.csv and the pictures")
+    one.add_argument("--size", type=int, required=True, help="px, what the model grades at: the last of its recipe")
+    one.add_argument("--format", default="png", help="png (default: no loss) or jpeg (a quarter the length)")
+    one.add_argument("--images", help="folder or URL that the manifest's paths start from")
+    one.add_argument("--workers", type=int, default=2)
+
+
+def data_prepare(options: argparse.Namespace) -> int:
+    from m2cnn.data.prepare import open_source, prepare
+
+    manifest, images = open_source(options.data, options.images)
+    done = prepare(manifest, options.out, options.size, options.format, images, options.workers)
+    for image, reason in done.unreadable.items():
+        print(f"{image}: {reason}")
+    print(f"{done.place}: {len(done.manifest)} of {len(manifest)} photographs, {done.fresh} looked at now")
+    return UNGRADED if done.unreadable else OK
 
 
 def data_open_lockbox(options: argparse.Namespace) -> None:

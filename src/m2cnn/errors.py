@@ -3,7 +3,8 @@
     M2cnnError
     ├── DataError        a manifest, a table or a folder that cannot be trusted    (also a ValueError)
     ├── ImageError       a photograph that cannot be read or graded                (also a ValueError)
-    │   └── NoFieldError one in which no round field of view was found
+    │   ├── NoFieldError one in which no round field of view was found
+    │   └── ReducedError a photograph that was prepared for smaller pictures than is asked for
     ├── SettingError     an option, a recipe or a setting that means nothing       (also a ValueError)
     │   └── SizeError    an input too small for the network's stage
     ├── BundleError      a saved model that is damaged, changed or too new         (also a ValueError)
@@ -48,6 +49,10 @@ class ImageError(M2cnnError, ValueError):
 
 class NoFieldError(ImageError):
     """A photograph in which no round field of view was found."""
+
+
+class ReducedError(ImageError):
+    """A photograph that was prepared for smaller pictures than is asked for; so were its neighbours."""
 
 
 class SettingError(M2cnnError, ValueError):

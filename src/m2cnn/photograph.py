@@ -3,6 +3,8 @@
 Every file is read right or refused with a reason. Photographs of ten megapixels that become pictures of a few hundred
 pixels are decoded at a half, a quarter or an eighth of their size, which JPEG allows at a fraction of the work.
 
+A file that `m2cnn data prepare` wrote says where its field is, and it is not sought again; see Reduction.
+
 Colours are RGB, uint8. ICC profiles are not applied: the public sets were graded, and networks are trained, on the
 stored values.
 """
@@ -11,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +33,7 @@ ORIENTATION = 274  # tag of EXIF; 5 and above turn width into height
 MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's own warning at 89 million
 MAX_BYTES = 512 * 2**20
 SCALES = (8, 4, 2)  # what a JPEG decoder reduces by, almost for free
+USUAL_FRAME = 1.08  # the frame's height, in diameters of the field
 JPEG_KINDS = ("JPEG", "MPO")  # MPO: a camera's JPEG with previews behind it
 
 
@@ -61,6 +66,43 @@ class Photograph:
         return 2 * self.field.radius * self.scale
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """What a prepared file says of itself: a square picture with the field of view centred in it.
+
+    side, diameter: of the picture and of the field, px of the file.  original: diameter in the photograph before, px.
+    It stands in the file as a comment, with a check sum of all bytes behind it: once anything saves the picture anew,
+    cropped, moved or merely compressed again, the comment is not believed any more and the field is sought.
+    """
+
+    side: int
+    diameter: int
+    original: float
+
+    def comment(self, rest: bytes) -> bytes:
+        """To stand in a file before `rest`, with 4 bytes between (the check sum that a PNG keeps of a comment)."""
+        facts = f"side {self.side}, field {self.diameter} of {self.original:.2f} px, sum {zlib.crc32(rest):08x}"
+        return COMMENT + facts.encode()
+
+    @classmethod
+    def of(cls, data: bytes) -> Reduction | None:
+        """The reduction that a file tells of; None for all other files, and where the bytes are not as written."""
+        start = data.find(COMMENT, 0, 100)
+        told = COMMENTED.match(data, start) if start >= 0 else None
+        if told is None or zlib.crc32(memoryview(data)[told.end() + 4 :]) != int(told[4], 16):
+            return None
+        return cls(int(told[1]), int(told[2]), float(told[3]))
+
+    def field(self, scale: int) -> Field:
+        """In pixels of the picture decoded at 1 / scale."""
+        middle = self.side / 2 / scale - 0.5
+        return Field(middle, middle, self.diameter / 2 / scale)
+
+
+COMMENT = b"m2cnn reduced 1: "
+COMMENTED = re.compile(re.escape(COMMENT) + rb"side (\d{2,5}), field (\d{1,5}) of (\d+\.\d\d) px, sum ([0-9a-f]{8})")
+
+
 class PhotographFile:
     """A file's bytes, read once and decoded at each scale at most once.
 
@@ -71,6 +113,7 @@ class PhotographFile:
         self._place, self._data = _contents(source)
         self._images: dict[int, np.ndarray] = {}
         self._found: dict[int, Photograph | None] = {}
+        self.reduction = Reduction.of(self._data)
 
     @property
     def sha256(self) -> str:
@@ -104,7 +147,8 @@ class PhotographFile:
         if scale not in self._found:
             image = self._image(scale)
             try:
-                self._found[scale] = Photograph(image, find_field(image), scale)
+                field = self.reduction.field(scale) if self.reduction else find_field(image)
+                self._found[scale] = Photograph(image, field, scale)
             except NoFieldError:
                 self._found[scale] = None
         return self._found[scale]
@@ -114,11 +158,12 @@ class PhotographFile:
         return self._image(self._scales(side)[0])
 
     def _scales(self, least: float) -> list[int]:
-        """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and some are much smaller."""
+        """Scales to try, coarse to fine: fields are rarely wider than the frame is high, and most a little less."""
         with _errors_named(self._data, self._place), Image.open(io.BytesIO(self._data), formats=FORMATS) as picture:
             shorter = min(picture.size) if picture.format in JPEG_KINDS else 0
         least = max(least, THUMB)  # below it the search for the field would see less than it does on a large file
-        return [scale for scale in SCALES if shorter >= scale * least] + [1]
+        # To decode once too fine costs a quarter more; to decode too coarse, and then again, twice as much.
+        return [scale for scale in SCALES if shorter >= USUAL_FRAME * scale * least] + [1]
 
     def _image(self, scale: int) -> np.ndarray:
         if scale not in self._images:
@@ -140,7 +185,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     frames, transparency, 12-bit values in a 16-bit file, sides under 16 px and more than 80 million pixels.
     """
     place, data = _contents(source)
-    return _decode(data, place, 1)
+    return np.require(_decode(data, place, 1), requirements="W")
 
 
 def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
@@ -153,16 +198,16 @@ def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
 
 
 def _decode(data: bytes, place: str, scale: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a file's bytes; scale above 1 is for JPEG alone."""
+    """(H, W, 3) uint8 RGB of a file's bytes, not always writable; scale above 1 is for JPEG alone."""
     with _errors_named(data, place), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         _check_header(picture, place)
         if scale > 1:
             picture.draft(None, (picture.width // scale, picture.height // scale))
         picture.load()
         depth = _bits_per_channel(picture, data, place)
-        upright = ImageOps.exif_transpose(picture)
-        image = _to_rgb(upright, depth, picture.format == "JPEG" and "adobe" not in picture.info, place)
         kind = picture.format
+        ImageOps.exif_transpose(picture, in_place=True)  # without a copy where there is nothing to turn
+        image = _to_rgb(picture, depth, kind == "JPEG" and "adobe" not in picture.info, place)
     if kind in JPEG_KINDS and _is_grey_filled(image):
         raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
     return image
@@ -236,7 +281,9 @@ def _to_rgb(picture: Image.Image, depth: int, plain_jpeg: bool, place: str) -> n
         # Pillow takes every CMYK JPEG for Adobe's inverted one.
         ink = Image.fromarray(255 - np.asarray(picture), "CMYK") if plain_jpeg else picture
         image = np.array(ink.convert("RGB"))
-    elif picture.mode in ("1", "L", "P", "RGB", "RGBX", "YCbCr"):
+    elif picture.mode == "RGB":
+        image = np.asarray(picture)  # of ten megapixels, every further copy costs as much as a quarter of the decoding
+    elif picture.mode in ("1", "L", "P", "RGBX", "YCbCr"):
         image = np.array(picture.convert("RGB"))
     else:
         raise ImageError(place, f"pixels of kind {picture.mode}", "8- or 16-bit grey or colour", "Save it as PNG.")

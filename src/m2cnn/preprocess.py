@@ -56,7 +56,7 @@ class Preprocess:
         check_image(image)
         _check_size(size)
         square = self.crop(image, find_field(image) if field is None else field)
-        picture = _resized(square, size)
+        picture = resized(square, size)
         radius = size / 2 / (1 + self.margin)
         if self.colour == "graham":
             return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
@@ -65,8 +65,10 @@ class Preprocess:
     def read(self, file: PhotographFile, size: int) -> np.ndarray:
         """The picture of a file, (size, size, 3) uint8 RGB: what training, grading and every export see.
 
-        Raises ImageError for what cannot be read or has no round field.
+        Raises ImageError for what cannot be read or has no round field, ReducedError for what was prepared for smaller
+        pictures.
         """
+        file.check_holds(size / (1 + self.margin))
         photograph = file.at(self.diameter(size))
         return self(photograph.image, size, photograph.field)
 
@@ -84,17 +86,12 @@ class Preprocess:
 
     def crop(self, image: np.ndarray, field: Field) -> np.ndarray:
         """The square around the field, not resized: (H, W[, 3]) -> (side, side[, 3]), zeros beyond the frame."""
+        return cut(image, *self.square(field))
+
+    def square(self, field: Field) -> tuple[int, int, int]:
+        """Left, top and side of the square around the field, in whole pixels; parts may lie outside the frame."""
         half = field.radius * (1 + self.margin)
-        side = max(1, round(2 * half))
-        left, top = round(field.x - half + 0.5), round(field.y - half + 0.5)
-        height, width = image.shape[:2]
-        y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
-        if (y0, y1, x0, x1) == (top, top + side, left, left + side):
-            return image[y0:y1, x0:x1]
-        square = np.zeros((side, side, *image.shape[2:]), image.dtype)
-        if y1 > y0 and x1 > x0:
-            square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
-        return square
+        return round(field.x - half + 0.5), round(field.y - half + 0.5), max(1, round(2 * half))
 
     def apply_to_mask(self, mask: np.ndarray, field: Field, size: int) -> np.ndarray:
         """A lesion mask (H, W) of the photograph -> (size, size) bool, on the pixels of `self(image, size, field)`.
@@ -123,6 +120,18 @@ class Preprocess:
         return replace(cls(), **{key: value for key, value in values.items() if key != "version"})
 
 
+def cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """The square (side, side[, 3]) of (H, W[, 3]) from (left, top) on, zeros beyond the frame."""
+    height, width = image.shape[:2]
+    y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
+    if (y0, y1, x0, x1) == (top, top + side, left, left + side):
+        return image[y0:y1, x0:x1]
+    square = np.zeros((side, side, *image.shape[2:]), image.dtype)
+    if y1 > y0 and x1 > x0:
+        square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return square
+
+
 def subtract_local_mean(image: np.ndarray, radius: float) -> np.ndarray:
     """Graham's 4 * image - 4 * GaussianBlur(image, radius / 30) + 128, clipped; (H, W, 3) uint8 -> the same."""
     return cv2.addWeighted(image, 4, cv2.GaussianBlur(image, (0, 0), radius / 30), -4, 128)
@@ -133,7 +142,7 @@ def _check_size(size: int) -> None:
         raise SettingError("size", repr(size), "a whole number of pixels, 8..4096", "Use the stage's size.")
 
 
-def _resized(square: np.ndarray, size: int) -> np.ndarray:
+def resized(square: np.ndarray, size: int) -> np.ndarray:
     """Mean over areas when shrinking, cubic when enlarging."""
     while square.shape[0] >= 2 * size:  # exact halves: three times quicker than one step, at most 2 levels different
         half = square.shape[0] // 2

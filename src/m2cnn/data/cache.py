@@ -27,7 +27,7 @@ import numpy as np
 from m2cnn.data.identity import code_identity, file_identity
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.parallel import in_chunks
-from m2cnn.errors import DataError, ImageError, SettingError
+from m2cnn.errors import DataError, ImageError, ReducedError, SettingError
 from m2cnn.photograph import PhotographFile
 
 LAYOUT = 1
@@ -83,7 +83,8 @@ def cache_pictures(
 
     Cache a whole manifest once and pick rows by `index`: another selection of photographs is another store.
     A photograph that cannot be read or has no round field is in `failed` with its reason. A script that calls this with
-    more than one worker needs `if __name__ == "__main__":`. Raises DataError when the disk is too small.
+    more than one worker needs `if __name__ == "__main__":`. Raises DataError when the disk is too small, and
+    ReducedError for photographs that were prepared for smaller pictures.
     """
     rows = sorted(manifest, key=lambda row: row.image)
     _check(rows, sizes)
@@ -230,6 +231,9 @@ def _pictures(preprocess: Preparation, task: Task) -> tuple[dict[int, np.ndarray
     try:
         file = PhotographFile(task.path)
         pictures = {size: preprocess.read(file, size) for size in task.sizes}
+    except ReducedError as fault:
+        # To leave these out would train, without a word, on the photographs whose fields are small.
+        raise ReducedError(task.path, fault.got, fault.expected, fault.repair) from None
     except ImageError as fault:
         return {}, Outcome(task, fault.got)
     for size, picture in pictures.items():

@@ -153,7 +153,7 @@ class Manifest:
 
     def digest(self) -> str:
         """SHA-256 of the canonical CSV: `sha256sum` of the file that write_manifest writes."""
-        return hashlib.sha256(_csv_bytes(self)).hexdigest()
+        return hashlib.sha256(manifest_bytes(self)).hexdigest()
 
 
 def _wanted(splits: tuple[str, ...]) -> set[str]:
@@ -223,10 +223,12 @@ def _whole(cell: str) -> int | str | None:
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
     """Write the CSV whole or not at all: UTF-8, all columns, one line per photograph in the order of the rows."""
-    write_atomically(Path(path), _csv_bytes(manifest))
+    write_atomically(Path(path), manifest_bytes(manifest))
 
 
-def _csv_bytes(manifest: Manifest) -> bytes:
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The canonical CSV of a manifest."""
+
     def cells(row: Row) -> tuple[str, ...]:
         numbers = ("" if n is None else str(int(n)) for n in (row.grade, row.dme))
         return row.image, row.patient, row.eye, *numbers, row.quality, row.split, row.sha256, row.source
