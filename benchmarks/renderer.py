@@ -13,6 +13,7 @@ import argparse
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -107,7 +108,7 @@ def rings(picture: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     row = {"seen": float(seen.mean())}
     whole = np.median(picture[seen], axis=0) + 1
     for ring in range(6):
-        here = seen & (AWAY >= ring / 6) & (AWAY < (ring + 1) / 6)
+        here = seen & (ring / 6 <= AWAY) & ((ring + 1) / 6 > AWAY)
         level = np.median(picture[here], axis=0) + 1 if here.any() else whole
         row |= {f"{c} ring {ring}": float(v) for c, v in zip("rgb", np.log(level / whole), strict=True)}
     return row
@@ -118,7 +119,7 @@ def bands(picture: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     row, mean = {}, picture[seen].mean(axis=0) + 1
     layers = [picture.astype(np.float32)]
     layers += [cv2.GaussianBlur(layers[0], (0, 0), sigma) for sigma in SIGMAS]
-    for number, (fine, coarse) in enumerate(zip(layers, layers[1:], strict=False)):
+    for number, (fine, coarse) in enumerate(pairwise(layers)):
         detail = (fine - coarse)[seen]
         spread = detail.std(axis=0)
         row |= {f"{c} band {number}": float(v) for c, v in zip("rgb", np.log(spread / mean + 1e-4), strict=True)}
@@ -188,7 +189,9 @@ def colours(one: Measured, other: Measured) -> Iterator[str]:
     for channel, colour in enumerate(("red", "green", "blue")):
         a, b = (np.concatenate(m.pixels)[:, channel].astype(float) for m in (one, other))
         medians = (np.array([np.median(p[:, channel]) for p in m.pixels]) for m in (one, other))
-        quantiles = " ".join(f"{x:.0f}/{y:.0f}" for x, y in zip(*(np.percentile(v, LEVELS) for v in (a, b)), strict=True))
+        quantiles = " ".join(
+            f"{x:.0f}/{y:.0f}" for x, y in zip(*(np.percentile(v, LEVELS) for v in (a, b)), strict=True)
+        )
         far = wasserstein(a, b), wasserstein(*medians)
         yield f"{colour:<6} {quantiles:<40} pixels {far[0]:.1f}, medians {far[1]:.1f}"
 
@@ -281,7 +284,9 @@ def speed(count: int = 40) -> str:
     started = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     for n in range(count):
         render(3, n % 5, patient=n)
-    return f"{(resource.getrusage(resource.RUSAGE_SELF).ru_utime - started) / count:.3f} CPU seconds per 720 px photograph"
+    return (
+        f"{(resource.getrusage(resource.RUSAGE_SELF).ru_utime - started) / count:.3f} CPU seconds per 720 px photograph"
+    )
 
 
 def sheet(path: Path, one: Measured, other: Measured) -> None:

@@ -2,7 +2,7 @@
 
 from m2cnn.synthetic.cameras import CAMERAS, Camera
 from m2cnn.synthetic.dataset import render_dataset
-from m2cnn.synthetic.nuisances import NONE, Nuisances
+from m2cnn.synthetic.nuisances import NONE, Nuisances, parse_nuisances
 from m2cnn.synthetic.render import FIELDS, Rendered, render, render_patients
 from m2cnn.synthetic.spots import Lesion
 
@@ -14,6 +14,7 @@ __all__ = [
     "Lesion",
     "Nuisances",
     "Rendered",
+    "parse_nuisances",
     "render",
     "render_dataset",
     "render_patients",

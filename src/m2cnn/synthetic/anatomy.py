@@ -8,12 +8,14 @@ import numpy as np
 
 from m2cnn.synthetic.vessels import Branches, grow_tree
 
+
 @dataclass(frozen=True)
 class Style:
     """What the two eyes of a patient share. Lengths in DD.
 
     mottling, tessellation, macula, sheen, reflex: strengths, about 0..1.
-    disc_pallor: how pale the disc is.  crescent: how much bare sclera shows at the disc's temporal edge.  bend: how far the arcades bend round the macula.
+    disc_pallor: how pale the disc is.  crescent: how much bare sclera shows at the disc's temporal edge.
+    bend: how far the arcades bend round the macula.
     """
 
     mottling: float
@@ -62,13 +64,13 @@ def draw_style(rng: np.random.Generator) -> Style:
     return Style(
         mottling=rng.uniform(0.5, 1.3),
         tessellation=rng.choice([0.0, 0.3, 1.0], p=[0.5, 0.3, 0.2]) * rng.uniform(0.5, 1.0),
-        sheen=rng.uniform(0.1, 0.8),
+        sheen=rng.uniform(0.0, 0.5),
         reflex=rng.uniform(-0.6, 1.0),
         macula=rng.uniform(0.7, 1.4),
         fovea=(rng.uniform(2.4, 2.9), rng.uniform(0.05, 0.4)),
         disc=(rng.uniform(0.44, 0.50), rng.uniform(0.49, 0.55)),
         cup=rng.uniform(0.3, 0.6),
-        disc_pallor=rng.uniform(0.6, 0.9),
+        disc_pallor=rng.uniform(0.7, 0.95),
         crescent=rng.uniform(-0.5, 0.8),
         opening=rng.uniform(1.65, 2.35),
         bend=rng.uniform(0.0, 0.35),
@@ -87,7 +89,7 @@ def draw_anatomy(style: Style, ageing: float, rng: np.random.Generator) -> Anato
     disc = np.array(style.disc) * rng.uniform(0.97, 1.03)
     cup = float(np.clip(style.cup + rng.normal(0, 0.03), 0.2, 0.7))
     cup_at = np.array([rng.uniform(0.0, 0.08), rng.uniform(-0.04, 0.04)])
-    flush = float(np.clip(rng.normal(0.04, 0.07), -0.1, 0.22))
+    flush = float(np.clip(rng.normal(0.04, 0.06), -0.1, 0.2))
     reflex_at = rng.normal(0, 0.04, 2)
     young = 1 - ageing
     tree = grow_tree(fovea, style.opening + rng.normal(0, 0.06), style.bend, style.tortuosity, style.vessel_width, rng)

@@ -61,7 +61,7 @@ def eyelash(nuisances: Nuisances, view: View, rng: np.random.Generator) -> tuple
     wanted, top, depth = rng.random(), rng.random() < 0.35, rng.uniform(0.05, 0.32)
     count = int(rng.integers(3, 10))
     roots, lean = rng.uniform(-0.8, 0.8, count), rng.normal(0, 0.25, count)
-    length, thick, power = rng.uniform(0.12, 0.4, count), rng.uniform(0.004, 0.014, count), rng.uniform(20, 80, count)
+    length, thick, power = rng.uniform(0.12, 0.4, count), rng.uniform(0.002, 0.009, count), rng.uniform(30, 110, count)
     if wanted >= nuisances.eyelash:
         return None
     sign = -1.0 if top else 1.0
@@ -75,7 +75,7 @@ def eyelash(nuisances: Nuisances, view: View, rng: np.random.Generator) -> tuple
         width = max(1, round(2 * radius * view.radius / STEP))
         cv2.line(lashes, *[tuple(int(v) for v in end) for end in pixels], float(level), width)
     glow = np.zeros((3, view.size, view.size), np.float32)
-    _add(glow, lashes, FLARES[0], 0.008, view)
+    _add(glow, lashes, FLARES[0], 0.014, view)
     return -1.6 * enlarge(lid.astype(np.float32), STEP, view.size), glow
 
 

@@ -12,6 +12,7 @@ from m2cnn.synthetic.paint import enlarge, smooth_noise, soften
 from m2cnn.synthetic.view import View
 
 OWN, VISIT = 0.8, 0.6  # how much of a photograph's colour is the patient's pigmentation, and how much the visit's light
+HIGHEST = np.log(235.0)
 KNEE, SPAN = np.float32(180), np.float32(85)  # grey levels: where bright light begins to saturate, and how gently
 
 
@@ -96,8 +97,9 @@ def retina_colour(look: Look, pigment: np.ndarray) -> np.ndarray:
     """Log RGB (3,) of a patient's retina, as this camera shows it. No retina is green or blue."""
     deviation = (OWN * pigment + VISIT * look.cast) @ np.array(look.camera.spread)
     red, green, blue = np.log(look.camera.colour) + deviation
-    green = min(green, red - 0.15)
-    return np.array([red, green, min(blue, green - 0.10)])
+    red = min(red, HIGHEST)
+    green = min(green, red - 0.28)
+    return np.array([red, green, min(blue, green - 0.15)])
 
 
 # Pointing the camera
@@ -131,7 +133,7 @@ def light(look: Look, view: View, rng: np.random.Generator) -> np.ndarray:
     step = max(1, view.size // 64)
     x, y = view.grid(step)
     patches = smooth_noise(rng, 3, len(y)) + 0.4 * smooth_noise(rng, 7, len(y))
-    coarse = look.tilt[0] * x + look.tilt[1] * y - look.vignette * (x * x + y * y) ** 1.5 + look.patches * patches
+    coarse = look.tilt[0] * x + look.tilt[1] * y - look.vignette * (x * x + y * y) + look.patches * patches
     return enlarge(coarse.astype(np.float32), step, view.size)
 
 
@@ -141,7 +143,8 @@ def expose(scene: np.ndarray, look: Look, view: View, stray: np.ndarray, rng: np
     stray: (3, S, S) or (3, 1, 1) grey levels that the media and the lens add.
     """
     rim, mask = _rim(look, view), field_mask(look, view)
-    grey = np.float32(look.noise) * rng.standard_normal((view.size, view.size), np.float32)
+    common, own = look.noise * np.sqrt((1 - look.camera.chroma, look.camera.chroma))
+    grey = _noise(rng, common, view.size)
     photograph = np.empty((view.size, view.size, 3), np.uint8)
     for channel in range(3):
         plane = cv2.exp(scene[channel] + np.float32(look.gain[channel]))
@@ -151,7 +154,7 @@ def expose(scene: np.ndarray, look: Look, view: View, stray: np.ndarray, rng: np
             plane += rim * np.float32(look.camera.rim_colour[channel])
         plane = _shoulder(soften(plane, look.blur * view.size))
         plane += grey
-        plane += np.float32(0.7 * look.noise) * _coarse_noise(rng, view.size)
+        plane += _colour_noise(rng, own, view.size)
         plane *= mask
         photograph[..., channel] = cv2.convertScaleAbs(np.maximum(plane, 0, out=plane))
     return photograph
@@ -176,10 +179,16 @@ def _rim(look: Look, view: View) -> np.ndarray | None:
     return enlarge(crescent.astype(np.float32), step, view.size)
 
 
-def _coarse_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Colour noise: bumps of two pixels, for a sensor has every colour at every second pixel only."""
-    half = (size + 1) // 2
-    return cv2.resize(rng.standard_normal((half, half), np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+def _noise(rng: np.random.Generator, deviation: float, size: int) -> np.ndarray:
+    noise = rng.standard_normal((size, size), np.float32)
+    noise *= np.float32(deviation)
+    return noise
+
+
+def _colour_noise(rng: np.random.Generator, deviation: float, size: int) -> np.ndarray:
+    """Bumps of two pixels, for a sensor has every colour at every second pixel only."""
+    half = _noise(rng, deviation / 0.625, (size + 1) // 2)  # enlarging averages neighbours
+    return enlarge(half, 2, size)
 
 
 def field_mask(look: Look, view: View) -> np.ndarray:

@@ -43,7 +43,7 @@ def plan_beyond(
 def _moderate(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """More than microaneurysms, less than 4-2-1: 2 to 5 haemorrhages in each quadrant, exudates, cotton-wool spots."""
     return (
-        microaneurysms(rng.integers(4, 16), anatomy, view, rng)
+        microaneurysms(rng.integers(6, 30), anatomy, view, rng)
         + haemorrhages(rng.integers(2, 6, QUADRANTS), anatomy, view, rng)
         + exudates(rng.integers(1, 5), anatomy, view, rng)
         + cotton_wool(rng.integers(0, 3), anatomy, view, rng)
@@ -55,7 +55,7 @@ def _severe(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Les
     many, beaded = rng.random(2) < (0.75, 0.45)
     counts = rng.integers(21, 27, QUADRANTS) if many else rng.integers(13, 20, QUADRANTS)
     lesions = (
-        microaneurysms(rng.integers(10, 31), anatomy, view, rng)
+        microaneurysms(rng.integers(20, 70), anatomy, view, rng)
         + haemorrhages(counts, anatomy, view, rng)
         + exudates(rng.integers(1, 5), anatomy, view, rng)
         + cotton_wool(rng.integers(1, 5), anatomy, view, rng)

@@ -51,14 +51,14 @@ def veil(media: Media, view: View, rng: np.random.Generator) -> np.ndarray | Non
     return enlarge(np.clip(share, 0, MOST_VEIL).astype(np.float32), step, view.size)
 
 
-def scatter_light(picture: np.ndarray, share: np.ndarray | None) -> np.ndarray:
+def scatter_light(picture: np.ndarray, share: np.ndarray | None, colour: np.ndarray) -> np.ndarray:
     """Dim the log picture (3, S, S) in place by what is scattered; returns the grey levels (3, S, S) that come back.
 
-    Scattered light has the colour of the whole retina, somewhat whiter.
+    Scattered light has the colour of the retina, log RGB `colour` (3,), somewhat whiter. Lesions do not change it: they
+    would show their grade everywhere.
     """
     if share is None:
         return np.zeros((3, 1, 1), np.float32)
-    mean = np.exp(picture[:, ::8, ::8].mean((1, 2)))
-    colour = 0.75 * mean + 0.45 * mean.mean()
+    mean = np.exp(colour)
     picture += np.log1p(-share)
-    return colour.astype(np.float32)[:, None, None] * share
+    return (0.7 * mean + 0.4 * mean.mean()).astype(np.float32)[:, None, None] * share

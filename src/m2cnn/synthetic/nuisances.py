@@ -6,12 +6,13 @@ wanted, so that one can be switched without changing another.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 
 import numpy as np
 
-from m2cnn.errors import SettingError
+from m2cnn.errors import SettingError, did_you_mean
 
 WITH_AGE = np.array([0.5, 0.7, 0.0])  # correlation of drusen, opacity and laser with the patient's age
 
@@ -44,6 +45,24 @@ class Nuisances:
 
 
 NONE = Nuisances(**{field.name: 0.0 for field in fields(Nuisances)})
+
+
+def parse_nuisances(settings: Iterable[str]) -> Nuisances:
+    """From KEY=SHARE texts, the others as by default. Raises SettingError for an unknown key or no number.
+
+    >>> parse_nuisances(["laser=0.5"]).laser
+    0.5
+    """
+    names, shares = [field.name for field in fields(Nuisances)], {}
+    for text in settings:
+        key, _, value = text.partition("=")
+        if key not in names:
+            raise SettingError(text, f'there is no nuisance "{key}"', "KEY=SHARE", did_you_mean(key, names))
+        try:
+            shares[key] = float(value)
+        except ValueError as cause:
+            raise SettingError(text, f'"{value}" is no number', "a share, 0..1") from cause
+    return Nuisances(**shares)
 
 
 @dataclass(frozen=True)

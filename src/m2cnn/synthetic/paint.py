@@ -49,6 +49,19 @@ def strips(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.concatenate([points + across, (points - across)[:, ::-1]], 1)
 
 
+def rounded(paths: np.ndarray, times: int = 3) -> np.ndarray:
+    """Points (n, k, ...) with `times` - 1 more between any two, on a Catmull-Rom curve: (n, times (k-1) + 1, ...)."""
+    t = (np.arange(times) / times)[:, None]
+    weights = np.concatenate(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1
+    )  # of the four points around
+    padded = np.concatenate([2 * paths[:, :1] - paths[:, 1:2], paths, 2 * paths[:, -1:] - paths[:, -2:-1]], 1)
+    around = np.stack([padded[:, i : padded.shape[1] - 3 + i] for i in range(4)], 2)  # (n, k - 1, 4, ...)
+    between = np.einsum("tw,nkw...->nkt...", weights / 2, around)
+    whole = between.reshape(len(paths), times * (paths.shape[1] - 1), *paths.shape[2:])
+    return np.concatenate([whole, paths[:, -1:]], 1)
+
+
 def soften(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; sigma in px, below 0.3 px nothing is done."""
     return cv2.GaussianBlur(image, (0, 0), sigma) if sigma >= 0.3 else image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from m2cnn.synthetic.camera import (
     light,
     retina_colour,
 )
-from m2cnn.synthetic.cameras import draw_camera
+from m2cnn.synthetic.cameras import CAMERAS, draw_camera
 from m2cnn.synthetic.lesions import plan_beyond, plan_lesions
 from m2cnn.synthetic.marks import drusen, laser_scars
 from m2cnn.synthetic.media import Media, draw_media, scatter_light, through, veil
@@ -100,15 +100,16 @@ def render(
     size: int = 720,
     lesions: bool = True,
     patient: int = 0,
-    camera: str | None = None,
+    camera: str | Sequence[str] = tuple(CAMERAS),
     field: int = 1,
     nuisances: Nuisances = DEFAULT,
 ) -> Rendered:
     """Render a colour fundus photograph of `size` x `size` px.
 
     Everything but the lesions depends on (seed, patient, eye, field) alone: without lesions, all grades give the same
-    bytes. camera: a name of CAMERAS, else each patient meets one by chance.  field: 1 shows disc and macula and all
-    lesions that make the grade, 2 has the disc in its middle: the same eye, the same lesions where the two overlap.
+    bytes. camera: a name of CAMERAS, or several of which each patient meets one by chance.
+    field: 1 shows disc and macula and all lesions that make the grade, 2 has the disc in its middle: the same eye, the
+    same lesions where the two overlap.  nuisances: how often each comes; NONE: the camera alone.
     Raises SettingError for a grade outside 0..4, an unknown eye, field or camera, a negative seed or patient, or a size
     below 64.
     """
@@ -138,17 +139,19 @@ def _check(seed: int, grade: int, eye: str, size: int, patient: int, field: int)
     if eye not in EYES:
         raise SettingError("render(eye=...)", f"eye is {eye!r}", '"left" or "right"', did_you_mean(str(eye), EYES))
     if field not in FIELDS:
-        raise SettingError("render(field=...)", f"field is {field!r}", "1 (macula) or 2 (disc)")
+        repair = did_you_mean(str(field), map(str, FIELDS))
+        raise SettingError("render(field=...)", f"field is {field!r}", "1 (macula) or 2 (disc)", repair)
     if size < SMALLEST:
         raise SettingError("render(size=...)", f"size is {size}", f"{SMALLEST} px or more")
     if seed < 0 or patient < 0:
         raise SettingError("render(seed=..., patient=...)", f"({seed}, {patient})", "whole numbers from 0")
 
 
-def _draw_eye(streams: _Streams, camera: str | None, nuisances: Nuisances) -> _Eye:
+def _draw_eye(streams: _Streams, cameras: str | Sequence[str], nuisances: Nuisances) -> _Eye:
     condition = draw_condition(nuisances, streams["condition"])
     anatomy = draw_anatomy(draw_style(streams["style"]), condition.ageing, streams["anatomy"])
-    look = draw_look(draw_camera(camera, streams["camera"]), streams["look"])
+    names = (cameras,) if isinstance(cameras, str) else cameras
+    look = draw_look(draw_camera(names, streams["camera"]), streams["look"])
     marks: tuple[Lesion, ...] = ()
     if condition.drusen:
         marks += drusen(condition.drusen, anatomy, streams["drusen"])
@@ -175,12 +178,12 @@ def _planned_for_both(grade: int, anatomy: Anatomy, views: tuple[View, View], st
 
 def _scene(one: _Eye, view: View, lesions: dict, marks: dict, streams: _Streams) -> np.ndarray:
     """Log reflectance (3, S, S) of the retina. lesions, marks: coverage of each kind."""
-    picture = tissue(one.anatomy, one.colour, view, streams["texture"])
+    picture = tissue(one.anatomy, one.colour, one.look.camera, view, streams["texture"])
     scene.add_disc(picture, one.anatomy, one.colour, view)
     blood = scene.vessel_blood(one.anatomy, view)
     scene.add_lesions(picture, blood, marks, one.colour, view, over=False)
     scene.add_lesions(picture, blood, lesions, one.colour, view, over=False)
-    scene.absorb(picture, blood)
+    scene.absorb(picture, blood, one.look.camera.blood)
     scene.add_lesions(picture, blood, lesions, one.colour, view, over=True)
     return picture
 
@@ -190,7 +193,7 @@ def _develop(
 ) -> np.ndarray:
     """The photograph (S, S, 3) uint8 of a scene: lit, through media and lens."""
     picture += light(look, view, streams["light"])
-    stray = scatter_light(picture, veil(one.media, view, streams["veil"]))
+    stray = scatter_light(picture, veil(one.media, view, streams["veil"]), one.colour)
     specks = artefacts.dust(nuisances, view, streams["dust"])
     lid = artefacts.eyelash(nuisances, view, streams["eyelash"])
     ghosts = artefacts.flare(nuisances, view, streams["flare"])

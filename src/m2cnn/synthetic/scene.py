@@ -6,18 +6,16 @@ colour. Pictures are planes here, (3, S, S): several times faster than pixels of
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from m2cnn.synthetic.anatomy import Anatomy
-from m2cnn.synthetic.paint import canvas, coverage, fill, soften, strips
+from m2cnn.synthetic.paint import canvas, coverage, fill, rounded, soften, strips
 from m2cnn.synthetic.spots import COVERS, Lesion
-from m2cnn.synthetic.tissue import BLOOD
 from m2cnn.synthetic.view import View
 
-DISC = np.log([255.0, 196.0, 128.0])
-CUP = np.log([255.0, 240.0, 190.0])
-SCLERA = np.log([250.0, 215.0, 165.0])
+DISC = np.log([350.0, 215.0, 142.0])
+CUP = np.log([480.0, 310.0, 235.0])
+SCLERA = np.log([320.0, 205.0, 150.0])
 ORANGE = np.log([126.0, 84.0, 55.0])  # the retina beside which disc, scars and deposits have the colours given here
 SHARED = np.array([0.2, 0.5, 0.95])  # how much of another retina's deviation from it they share, from IDRiD's discs
 
@@ -37,9 +35,9 @@ def add_disc(picture: np.ndarray, anatomy: Anatomy, colour: np.ndarray, view: Vi
     pallor = np.float32(style.disc_pallor)
     temporal = np.hypot((x - 0.10) / wide, y / high)
     _cover(patch, _step(1.08 - temporal, 0.16) * np.float32(max(0.0, style.crescent)), beside(SCLERA, colour))
-    rim = _step(1 - np.hypot(x / wide, y / high), 0.14) * pallor  # paler temporally
+    rim = _step(1 - np.hypot(x / wide, y / high), 0.20) * pallor  # paler temporally
     _cover(patch, rim * (np.float32(0.90) + np.float32(0.14) * x / np.float32(wide)), beside(DISC, colour))
-    _cover(patch, _step(anatomy.cup - from_cup, 0.34) * pallor * np.float32(0.75), beside(CUP, colour))
+    _cover(patch, _step(anatomy.cup - from_cup, 0.55) * pallor * np.float32(0.75), beside(CUP, colour))
 
 
 def _cover(picture: np.ndarray, amount: np.ndarray, log_colour: np.ndarray) -> None:
@@ -71,13 +69,14 @@ def vessel_blood(anatomy: Anatomy, view: View) -> np.ndarray:
     fine, reflex = canvas(view), canvas(view)
     for branches in reversed(anatomy.tree):
         radii = branches.radii * np.where(branches.vein, 1.0, anatomy.artery)[:, None]
-        width = radii.mean(1)
+        bands, width = strips(rounded(branches.points), rounded(radii)), radii.mean(1)
         order = np.argsort(width)  # the thickest last: it covers the side branches' roots
         level = np.where(branches.vein, 1.0, 0.72) * np.clip(width / 0.022, 0.3, 1) ** 0.5
-        fill(fine, view, strips(branches.points, radii)[order], level[order])
+        fill(fine, view, bands[order], level[order])
     trunks = anatomy.tree[0]
     shine = np.where(trunks.vein, 0.22, min(0.8, 0.38 * anatomy.shine))
-    fill(reflex, view, strips(trunks.points, trunks.radii * 0.3), shine * (trunks.radii[:, 0] * view.scale > 1.5))
+    stripes = strips(rounded(trunks.points), rounded(trunks.radii * 0.3))
+    fill(reflex, view, stripes, shine * (trunks.radii[:, 0] * view.scale > 1.5))
     blood = soften(coverage(fine), 0.011 * view.scale)
     blood *= 1 - coverage(reflex)
     return blood * np.float32(anatomy.style.blood)
@@ -129,9 +128,9 @@ def _box(amount: np.ndarray, margin: int) -> tuple[slice, slice]:
     return tuple(slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in (rows, columns))
 
 
-def absorb(picture: np.ndarray, blood: np.ndarray) -> None:
-    """Take away what the blood (S, S) absorbs, in place."""
-    for plane, strength in zip(picture, BLOOD, strict=True):
+def absorb(picture: np.ndarray, blood: np.ndarray, strengths: tuple[float, float, float]) -> None:
+    """Take away what the blood (S, S) absorbs of red, green, blue, in place."""
+    for plane, strength in zip(picture, np.float32(strengths), strict=True):
         plane -= blood * strength
 
 

@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from m2cnn.synthetic.anatomy import Anatomy
+from m2cnn.synthetic.cameras import Camera
 from m2cnn.synthetic.paint import enlarge, polar_noise, retina_noise
 from m2cnn.synthetic.view import View
 
 PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
-BLOOD = np.float32([0.24, 0.72, 0.52])  # the same for a full vein's blood
-SHEEN = np.float32([0.45, 1.0, 1.25])  # how much nerve fibres brighten red, green, blue: they are white
+SHEEN = np.float32([0.6, 1.0, 1.1])  # how much nerve fibres brighten red, green, blue: they are white
 MOTTLING = ((0.7, np.float32(0.10)), (1.9, np.float32(0.05)), (6.0, np.float32(0.03)))  # bumps per DD, log density
 SPECKS = np.float32(0.09)
 HALF = 2  # soft patterns are drawn at half the picture's size
 
 
-def tissue(anatomy: Anatomy, colour: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Log colour (3, S, S) float32 of a retina whose median is log RGB `colour` (3,)."""
+def tissue(anatomy: Anatomy, colour: np.ndarray, camera: Camera, view: View, rng: np.random.Generator) -> np.ndarray:
+    """Log colour (3, S, S) float32 of a retina whose median is log RGB `colour` (3,) under this camera."""
     pigment, lines, sheen = _soft_layers(anatomy, view, rng)
     grain = retina_noise(rng, 24.0, view, 1)
     # Single grains are dark specks: softer than microaneurysms, and not to be told from them in a small picture.
@@ -29,8 +29,10 @@ def tissue(anatomy: Anatomy, colour: np.ndarray, view: View, rng: np.random.Gene
     pigment = enlarge(pigment, HALF, view.size) + speckle
     blood = _flush(anatomy, view, rng) + enlarge(lines, HALF, view.size)
     sheen = enlarge(sheen, HALF, view.size)
-    tints = zip(colour, PIGMENT, BLOOD, SHEEN, strict=True)
-    return np.stack([np.float32(c) - pigment * k - blood * b + sheen * s for c, k, b, s in tints])
+    tints = zip(colour, PIGMENT, np.float32(camera.blood), SHEEN, strict=True)
+    picture = np.stack([np.float32(c) - pigment * k - blood * b + sheen * s for c, k, b, s in tints])
+    picture[0] += np.float32(camera.choroid) * (retina_noise(rng, 9.0, view, 1) + retina_noise(rng, 22.0, view, 1))
+    return picture
 
 
 def _soft_layers(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,12 +43,12 @@ def _soft_layers(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tupl
     pigment = mottling * np.float32(anatomy.style.mottling) + _macula(anatomy, x, y, from_fovea)
     choroid = _choroid(anatomy, x, y, from_fovea, view, rng)
     sheen = _fibres(anatomy, x, y, rng) + _reflex(anatomy, x, y, from_fovea)
-    return pigment - np.float32(0.20) * choroid, np.float32(0.16) * choroid, sheen
+    return pigment - np.float32(0.30) * choroid, np.float32(0.22) * choroid, sheen
 
 
 def _macula(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, from_fovea: np.ndarray) -> np.ndarray:
     """Extra pigment: a broad macula and a small dark foveola, less around the disc's rim."""
-    dark = 0.26 * np.exp(from_fovea * np.float32(-1 / (2 * 0.62**2)))
+    dark = 0.32 * np.exp(from_fovea * np.float32(-1 / (2 * 0.50**2)))
     dark += 0.28 * np.exp(from_fovea * np.float32(-1 / (2 * 0.19**2)))
     halo = np.exp((x * x + y * y) * np.float32(-1 / (2 * 0.9**2)))
     return np.float32(anatomy.style.macula) * dark - np.float32(0.22) * halo
@@ -73,7 +75,7 @@ def _fibres(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
     away, angle = cv2.cartToPolar(x, y)
     streaks = polar_noise(rng, 150, 1.2, (away, angle)) + polar_noise(rng, 60, 0.8, (away, angle))
     dense = np.abs(np.sin(angle)) ** np.float32(1.5) * np.exp(-away * np.float32(1 / 1.5))
-    return np.float32(anatomy.sheen) * dense * (np.float32(0.6) + np.float32(0.22) * streaks)
+    return np.float32(anatomy.sheen) * dense * (np.float32(0.6) + np.float32(0.12) * streaks)
 
 
 def _reflex(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, from_fovea: np.ndarray) -> np.ndarray:

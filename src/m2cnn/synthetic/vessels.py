@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 STEPS = 28  # points on a branch
-SIDES = (7, 5, 3)  # side branches tried on each branch of generations 0, 1, 2
+SIDES = (6, 4, 3)  # side branches tried on each branch of generations 0, 1, 2
 THINNEST = 0.006  # DD; capillaries below are not seen in a photograph
 
 
@@ -28,7 +28,7 @@ class Branches:
 class Seeds:
     """Where branches start: start (n, 2) DD, heading (n,) rad, radius and length (n,) DD, vein (n,) bool.
 
-    arch (n, 3): (p, a, b) of an arcade, which keeps to the curve x = a |y|^p and behind the fovea, at a |y|^p, turns b rad
+    arch (n, 3): (p, a, b) of an arcade, which keeps to the curve x = a |y|^p and, behind the fovea, turns b rad
     inwards; zeros for other branches.
     pull (n, 2): a direction to which the other branches bend, or zero.
     """
@@ -69,7 +69,7 @@ def _trunks(fovea: np.ndarray, opening: float, bend: float, width: float, rng: n
     height = opening * rng.uniform(0.9, 1.1, 8) + 0.12 * np.where(vein, 1, -1)
     turn = bend * rng.uniform(0.5, 1.5, 8)
     arch = np.stack([exponent, fovea[0] / height**exponent, turn], -1) * temporal[:, None]
-    radius = np.where(vein, 0.046, 0.034) * np.where(temporal, 1, 0.7) * rng.uniform(0.85, 1.15, 8)
+    radius = np.where(vein, 0.044, 0.032) * np.where(temporal, 1, 0.7) * rng.uniform(0.85, 1.15, 8)
     start = np.stack([rng.uniform(-0.12, 0.02, 8), up * rng.uniform(0.0, 0.15, 8)], -1)
     small = rng.integers(2, 6)
     angle = np.where(rng.random(small) < 0.7, rng.uniform(-55, 55, small), rng.uniform(150, 215, small))
@@ -89,8 +89,8 @@ def _paths(seeds: Seeds, tortuosity: float, rng: np.random.Generator) -> np.ndar
     n = len(seeds.radius)
     waves = rng.uniform([1.0, 3.0], [3.0, 7.0], (n, 2)) * np.maximum(seeds.length, 0.5)[:, None] / 3
     phase = rng.uniform(0, 2 * np.pi, (n, 2))
-    thin = np.clip(0.03 / seeds.radius, 0.8, 2.2)[:, None]  # thin vessels wind more
-    swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.6)
+    thin = np.clip(0.03 / seeds.radius, 0.8, 2.8)[:, None]  # thin vessels wind more
+    swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.75)
     t = np.linspace(0, 1, STEPS)
     wriggle = (swing[..., None] * np.sin(2 * np.pi * waves[..., None] * t + phase[..., None])).sum(1)  # (n, STEPS)
     wriggle *= np.minimum(1.0, np.arange(STEPS) / 4)
