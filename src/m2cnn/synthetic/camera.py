@@ -12,7 +12,7 @@ from m2cnn.synthetic.paint import enlarge, smooth_noise, soften
 from m2cnn.synthetic.view import View
 
 OWN, VISIT = 0.8, 0.6  # how much of a photograph's colour is the patient's pigmentation, and how much the visit's light
-HIGHEST = np.log(235.0)
+HIGHEST = np.log(225.0)
 KNEE, SPAN = np.float32(180), np.float32(85)  # grey levels: where bright light begins to saturate, and how gently
 
 
@@ -98,7 +98,7 @@ def retina_colour(look: Look, pigment: np.ndarray) -> np.ndarray:
     deviation = (OWN * pigment + VISIT * look.cast) @ np.array(look.camera.spread)
     red, green, blue = np.log(look.camera.colour) + deviation
     red = min(red, HIGHEST)
-    green = min(green, red - 0.28)
+    green = min(green, red - 0.36)
     return np.array([red, green, min(blue, green - 0.15)])
 
 

@@ -44,7 +44,7 @@ COVERS = {
     "irma": Cover(density=1.1, softness=0.006),
     "neovascularisation": Cover(density=1.6, softness=0.008),
     "cotton_wool": Cover(colour=(250, 240, 210), softness=0.075, over=True),
-    "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.03, over=True),
+    "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.045, over=True),
     # No lesions of diabetes:
     "drusen": Cover(colour=(240, 205, 125), softness=0.018),
     "laser_scar": Cover(colour=(228, 190, 130), softness=0.03),

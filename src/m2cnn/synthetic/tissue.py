@@ -16,6 +16,7 @@ from m2cnn.synthetic.view import View
 PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
 SHEEN = np.float32([0.6, 1.0, 1.1])  # how much nerve fibres brighten red, green, blue: they are white
 MOTTLING = ((0.7, np.float32(0.10)), (1.9, np.float32(0.05)), (6.0, np.float32(0.03)))  # bumps per DD, log density
+CHOROID = (3.0, 9.0, 22.0)  # bumps per DD of the structure that only red shows: red light reaches deepest
 SPECKS = np.float32(0.09)
 HALF = 2  # soft patterns are drawn at half the picture's size
 
@@ -31,7 +32,7 @@ def tissue(anatomy: Anatomy, colour: np.ndarray, camera: Camera, view: View, rng
     sheen = enlarge(sheen, HALF, view.size)
     tints = zip(colour, PIGMENT, np.float32(camera.blood), SHEEN, strict=True)
     picture = np.stack([np.float32(c) - pigment * k - blood * b + sheen * s for c, k, b, s in tints])
-    picture[0] += np.float32(camera.choroid) * (retina_noise(rng, 9.0, view, 1) + retina_noise(rng, 22.0, view, 1))
+    picture[0] += np.float32(camera.choroid) * sum(retina_noise(rng, cells, view, 1) for cells in CHOROID)
     return picture
 
 
