@@ -153,6 +153,14 @@ class PhotographFile:
                 self._found[scale] = None
         return self._found[scale]
 
+    def check_holds(self, diameter: float) -> None:
+        """Raise ReducedError when the file was prepared with a smaller field of view than `diameter` px, and the
+        photograph before had more: what was taken away must not be made up."""
+        have = self.reduction
+        if have and have.diameter < diameter - 0.5 and have.original > have.diameter + 1:
+            got = f"prepared with a field of view {have.diameter} px across"
+            raise ReducedError(self._place, got, f"{diameter:.0f} px or more", "Prepare the photographs again, larger.")
+
     def frame(self, side: float) -> np.ndarray:
         """The whole frame, (H, W, 3) uint8 RGB, at least `side` px high and wide where the file is, field or not."""
         return self._image(self._scales(side)[0])
