@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from m2cnn.errors import ImageError, NoFieldError
+from m2cnn.errors import ImageError, NoFieldError, ReducedError
 from m2cnn.field import MIN_SIDE, THUMB, Field, find_field, no_field
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
