@@ -21,7 +21,7 @@ def large():
     return picture, cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-@pytest.mark.parametrize(("diameter", "scale"), [(100, 4), (350, 4), (500, 2), (760, 2), (810, 1), (9999, 1)])
+@pytest.mark.parametrize(("diameter", "scale"), [(100, 4), (350, 4), (500, 2), (735, 2), (810, 1), (9999, 1)])
 def test_the_scale_is_the_smallest_that_keeps_the_field(large, diameter, scale):
     photograph = read_photograph(large[1], diameter)
     assert photograph.scale == scale
