@@ -479,7 +479,7 @@ def test_the_verb(photographs, tmp_path, capsys):
     assert main([*words, "--workers", "1"]) == OK
     assert "out: 40 of 40 photographs, 40 looked at now" in capsys.readouterr().out
     assert len(read_manifest(tmp_path / "out" / "manifest.csv")) == 40
-    assert main(["data", "check", str(tmp_path / "out" / "manifest.csv")]) == OK
+    assert main(["data", "check", str(tmp_path / "out" / "manifest.csv"), "--out", str(tmp_path / "check")]) == OK
     assert main([*words, "--format", "jpeg"]) == REFUSED
     photographs.path(photographs.rows[0]).write_bytes(b"lost")
     capsys.readouterr()
