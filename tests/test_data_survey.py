@@ -19,7 +19,7 @@ LOOKED = []
 
 def brightness(file):
     """A look that counts its calls."""
-    LOOKED.append(file.sha256)
+    LOOKED.append(file)
     picture = file.frame(16)
     if picture.mean() > 250:
         raise ImageError("x", "too bright")

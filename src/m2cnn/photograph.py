@@ -11,7 +11,6 @@ stored values.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import zlib
@@ -114,11 +113,6 @@ class PhotographFile:
         self._images: dict[int, np.ndarray] = {}
         self._found: dict[int, Photograph | None] = {}
         self.reduction = Reduction.of(self._data)
-
-    @property
-    def sha256(self) -> str:
-        """Of the file's bytes, in hexadecimal."""
-        return hashlib.sha256(self._data).hexdigest()
 
     def header(self) -> Header:
         """Of the file, whatever size it is decoded at. Raises ImageError for what is no picture."""
