@@ -8,6 +8,7 @@ import pytest
 from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
 from m2cnn.data import IMPORTERS, read_manifest
 from m2cnn.grades import DISCLAIMER
+from m2cnn.synthetic import render
 
 
 def run(capsys, *words):
@@ -215,6 +216,46 @@ def test_the_help_of_import_lists_every_dataset(capsys):
         assert f" known by {importer.layout}\n".removeprefix(" known by \n") in out
         assert importer.terms in out
     assert "options pictures= npz=" in out and DISCLAIMER in out
+
+
+def test_data_render_takes_fields_cameras_and_nuisances(capsys, tmp_path):
+    words = ("--patients", 1, "--size", 96, "--workers", 1, "--fields", 2, "--cameras", "idrid")
+    code, out, err = run(capsys, "data", "render", tmp_path / "r", *words, "laser=1", "flare=0")
+    assert code == OK and "4 photographs of 1 patients" in out
+    assert "patient" not in err  # the bar is for a terminal
+    rows = read_manifest(tmp_path / "r" / "manifest.csv").rows
+    assert [row.eye for row in rows] == ["left", "left", "right", "right"]
+    made = json.loads((tmp_path / "r" / "rendering.json").read_text(encoding="utf-8"))
+    assert (made["cameras"], made["nuisances"]["laser"], made["nuisances"]["flare"]) == (["idrid"], 1.0, 0.0)
+    for wrong, said in (
+        (("--cameras", "idird"), 'Did you mean "idrid"'),
+        (("--fields", 3), "expected 1 (near the macula) or 2"),
+        (("lazer=1",), 'Did you mean "laser"'),
+    ):
+        code, _, err = run(capsys, "data", "render", tmp_path / "wrong", "--patients", 1, *wrong)
+        assert code == REFUSED and said in err
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_data_render_goes_on_where_it_was_interrupted(capsys, tmp_path, monkeypatch):
+    words = ("--patients", 2, "--size", 96, "--workers", 1)
+    assert run(capsys, "data", "render", tmp_path / "whole", *words)[0] == OK
+    photographs = []
+
+    def interrupted(*key, **options):
+        if len(photographs) == 3:
+            raise KeyboardInterrupt
+        photographs.append(render(*key, **options))
+        return photographs[-1]
+
+    monkeypatch.setattr("m2cnn.synthetic.dataset.render", interrupted)
+    code, _, err = run(capsys, "data", "render", tmp_path / "killed", *words)
+    assert code == INTERRUPTED and "the same command continues" in err
+    assert not (tmp_path / "killed" / "manifest.csv").exists()
+    monkeypatch.undo()
+    assert run(capsys, "data", "render", tmp_path / "killed", *words)[0] == OK
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_data_import(capsys, tmp_path, rendered):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from m2cnn.synthetic import render
+from m2cnn.synthetic import CAMERAS, NONE, render
 from m2cnn.synthetic.anatomy import draw_anatomy, draw_style
 from m2cnn.synthetic.camera import draw_look, draw_view
 from m2cnn.synthetic.growths import venous_beading
@@ -62,7 +62,8 @@ def test_seed_patient_and_eye_each_change_the_photograph():
 def test_without_lesions_every_grade_gives_the_same_bytes():
     pictures = [render(5, grade, size=160, lesions=False) for grade in range(5)]
     assert len({digest(one.image) for one in pictures}) == 1
-    assert all(set(one.masks) == {"disc"} and not one.lesions for one in pictures)
+    assert all(set(one.masks) == {"disc"} | {mark.kind for mark in one.marks} for one in pictures)
+    assert not any(one.lesions for one in pictures)
     assert [one.grade for one in pictures] == [0, 1, 2, 3, 4]
 
 
@@ -135,7 +136,7 @@ def test_every_kind_of_lesion_is_drawn_and_has_its_mask():
     kinds = set()
     for patient in range(12):
         for grade in (3, 4):
-            one = render(3, grade, size=SIZE, patient=patient)
+            one = render(3, grade, size=SIZE, patient=patient, nuisances=NONE)
             assert {lesion.kind for lesion in one.lesions} | {"disc"} == set(one.masks)
             kinds |= {kind for kind, mask in one.masks.items() if mask.any()}
     assert kinds == {
@@ -149,11 +150,11 @@ def test_masks_say_where_the_picture_changed(graded):
         union = (
             np.any([mask for kind, mask in one.masks.items() if kind != "disc"], 0) if grade else np.zeros((SIZE,) * 2)
         )
-        near = cv2.dilate(union.astype(np.uint8), np.ones((21, 21), np.uint8)) > 0
+        near = cv2.dilate(union.astype(np.uint8), np.ones((27, 27), np.uint8)) > 0  # cotton wool is soft
         changed = (one.image != plain.image).any(2)
         assert not (changed & ~near).any()
         if grade > 1:
-            assert changed[union].mean() > 0.85
+            assert changed[union].mean() > 0.8
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,11 @@ def test_sizes_are_relative_to_the_disc(graded):
                 widths[lesion.kind].append(np.ptp(lesion.outline, axis=0).max() / UM)
     assert 22 < min(widths["microaneurysm"]) < max(widths["microaneurysm"]) < 45
     assert 100 < min(widths["haemorrhage"]) < max(widths["haemorrhage"]) < 700
-    ratios = [one.masks["disc"].sum() / (np.pi * one.disc[2] ** 2) for one, _ in graded.values()]
+    whole = [one for one, _ in graded.values() if one.view.inside(np.array(one.disc[:2]), 1.1 * one.disc[2])]
+    assert len(whole) > 0.8 * len(graded)
+    ratios = [one.masks["disc"].sum() / (np.pi * one.disc[2] ** 2) for one in whole]
     assert all(0.9 < ratio < 1.12 for ratio in ratios)
-    assert all(1 / 9.5 < 2 * one.disc[2] / SIZE < 1 / 6.5 for one, _ in graded.values())
+    assert all(1 / 9.5 < 2 * one.disc[2] / SIZE < 1 / 5.5 for one, _ in graded.values())
 
 
 def test_exudates_lie_around_the_fovea(graded):
@@ -215,7 +218,7 @@ def test_exudates_lie_around_the_fovea(graded):
 def test_beading_needs_a_vein():
     rng = np.random.default_rng(0)
     style = draw_style(rng)
-    anatomy = draw_anatomy(style, rng)
+    anatomy = draw_anatomy(style, 0.0, rng)
     # A camera that looks where no vessel is.
     nowhere = View(100, (49.5, 49.5), 45, 45, 12.0, (90.0, 90.0), 0.0, 1)
     assert venous_beading(anatomy, nowhere, rng) == ()
@@ -254,7 +257,7 @@ def test_outside_the_field_is_black_and_inside_is_not():
 
 def test_vessels_thin_towards_their_ends_and_leave_the_fovea_free():
     rng = np.random.default_rng(1)
-    anatomy = draw_anatomy(draw_style(rng), rng)
+    anatomy = draw_anatomy(draw_style(rng), 0.5, rng)
     assert len(anatomy.tree) == 4
     for branches in anatomy.tree:
         assert (np.diff(branches.radii, axis=1) <= 1e-12).all()
@@ -266,7 +269,7 @@ def test_vessels_thin_towards_their_ends_and_leave_the_fovea_free():
 
 def test_view_maps_there_and_back():
     rng = np.random.default_rng(2)
-    view = draw_view(draw_look(rng), "right", 300, np.array([2.6, 0.2]), rng)
+    view = draw_view(draw_look(CAMERAS["eyepacs"], rng), "right", 300, np.array([2.6, 0.2]), rng)
     points = rng.uniform(-3, 3, (20, 2))
     assert np.allclose(view.retina(view.pixels(points)), points)
     assert view.pixels(np.array([2.6, 0.2]))[0] < view.pixels(np.zeros(2))[0]

@@ -11,8 +11,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import SettingError
-from m2cnn.synthetic import render, render_dataset, render_patients
+from m2cnn.synthetic import NONE, render, render_dataset, render_patients
 from m2cnn.synthetic.dataset import encode
 from m2cnn.synthetic.render import draw_grades
 
@@ -102,3 +103,76 @@ def test_render_dataset_refuses(tmp_path):
         render_dataset(tmp_path, 1, 0, 96, file_format="bmp")
     with pytest.raises(SettingError, match="patients=0"):
         render_dataset(tmp_path, 0, 0, 96)
+
+
+# Fields, cameras, and a folder that was begun
+
+
+def test_two_fields_stand_beside_each_other_and_keep_patient_and_eye(tmp_path):
+    one, two = (render_dataset(tmp_path / str(n), 2, 4, 96, workers=1, fields=n) for n in (1, 2))
+    assert [row["image"].rpartition("_")[2] for row in two[:2]] == ["left.jpeg", "2.jpeg"]
+    assert [row for row in two if not row["image"].endswith("_2.jpeg")] == one
+    for row in two:
+        assert patient_and_eye(row["image"]) == (row["patient"], row["eye"])
+    assert [row["grade"] for row in two[::2]] == [row["grade"] for row in two[1::2]]
+
+
+def test_a_patient_meets_only_the_cameras_that_are_asked_for(tmp_path):
+    narrow = render_dataset(tmp_path / "narrow", 2, 4, 96, workers=1, cameras=("idrid",), file_format="png")
+    picture = cv2.imread(str(tmp_path / "narrow" / narrow[0]["image"]))[..., ::-1]
+    assert np.array_equal(picture, render(4, narrow[0]["grade"], size=96, camera="idrid").image)
+    with pytest.raises(SettingError, match='Did you mean "idrid"'):
+        render_dataset(tmp_path / "other", 1, 4, 96, cameras=("idrd",))
+
+
+def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    whole = render_dataset(tmp_path / "whole", 4, 9, 96, workers=1, fields=2)
+    calls = []
+
+    def until(stop):
+        def counted(*key, **options):
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            calls.append(key)
+            return render(*key, **options)
+
+        monkeypatch.setattr("m2cnn.synthetic.dataset.render", counted)
+
+    until(7)
+    with pytest.raises(KeyboardInterrupt):
+        render_dataset(tmp_path / "killed", 4, 9, 96, workers=1, fields=2)
+    assert len(list((tmp_path / "killed").glob("*.jpeg"))) == 7
+    until(-1)
+    assert render_dataset(tmp_path / "killed", 4, 9, 96, workers=1, fields=2) == whole
+    assert len(calls) == len(whole)  # none was rendered twice
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 2}, r"begun with seed=1; expected seed=2"),
+        ({"lesions": False}, "begun with lesions=True"),
+        ({"nuisances": NONE}, "begun with nuisances="),
+        ({"cameras": ("idrid",)}, "begun with cameras="),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_and_kept(tmp_path, changed, message):
+    settings = {"patients": 1, "seed": 1, "size": 96, "workers": 1}
+    render_dataset(tmp_path, **settings)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(SettingError, match=message):
+        render_dataset(tmp_path, **(settings | changed))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_settings_file_is_refused(tmp_path):
+    (tmp_path / "rendering.json").write_text("{", encoding="utf-8")
+    with pytest.raises(SettingError, match="begun with no such settings"):
+        render_dataset(tmp_path, 1, 1, 96, workers=1)
+
+
+def test_fields_are_one_or_two(tmp_path):
+    with pytest.raises(SettingError, match=r"fields=\.\.\.\): 3; expected 1 \(near the macula\) or 2"):
+        render_dataset(tmp_path, 1, 0, 96, fields=3)

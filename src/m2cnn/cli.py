@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import m2cnn
-from m2cnn.cli_data import data_options
+from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"m2cnn: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        resume = "; m2cnn train --resume --out RUN continues" if options.run is train else ""
-        print(f"m2cnn: interrupted{resume}", file=sys.stderr)
+        print(f"m2cnn: interrupted{RESUME.get(options.run, '')}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -256,6 +255,13 @@ def systems_show(options: argparse.Namespace) -> None:
     settings = {name: parse_value(value) for name, value in given.items() if value is not None}
     description = describe_system(options.name, options.size, options.cells, settings)
     print(json.dumps(description.to_json(), indent=1) if options.json else description.to_text())
+
+
+RESUME = {
+    train: "; m2cnn train --resume --out RUN continues",
+    data_prepare: "; the same command continues",
+    data_render: "; the same command continues",
+}
 
 
 # demo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,7 +63,11 @@ def data_options(one: argparse.ArgumentParser) -> None:
     render.add_argument("--size", type=int, default=720)
     render.add_argument("--seed", type=int, default=0)
     render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
+    render.add_argument("--fields", type=int, default=1, help="photographs of each eye: 1, or 2 (second at the disc)")
+    render.add_argument("--cameras", help="comma-separated; default: all (eyepacs,idrid,handheld)")
     render.add_argument("--workers", type=int, default=2)
+    render.set_defaults(settings=[])
+    render.epilog = "KEY=SHARE sets how often a nuisance comes: laser=0 drusen=0.2 flare=1. " + DISCLAIMER
     profile = verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ")
     profile.add_argument("data", nargs="+", metavar="DATA", help="one set, or two to compare; as for train --data")
     profile.add_argument("--out", required=True, metavar="PAGE.html")
@@ -204,11 +209,21 @@ def data_open_lockbox(options: argparse.Namespace) -> None:
 def data_render(options: argparse.Namespace) -> None:
     from m2cnn.data import write_manifest
     from m2cnn.data.rendered import render_manifest
+    from m2cnn.synthetic import CAMERAS, parse_nuisances
 
     folder = Path(options.folder)
     _new(folder / "manifest.csv")
     manifest = render_manifest(
-        folder, options.patients, options.seed, options.size, lesions=not options.no_lesions, workers=options.workers
+        folder,
+        options.patients,
+        options.seed,
+        options.size,
+        lesions=not options.no_lesions,
+        workers=options.workers,
+        fields=options.fields,
+        cameras=options.cameras.split(",") if options.cameras is not None else tuple(CAMERAS),
+        nuisances=parse_nuisances(options.settings),
+        progress=sys.stderr.isatty(),
     )
     write_manifest(manifest, folder / "manifest.csv")
     print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")

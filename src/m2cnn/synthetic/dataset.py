@@ -1,10 +1,12 @@
-"""A folder of rendered photographs, and the manifest's rows for it."""
+"""A folder of rendered photographs, and the manifest's rows for it. What a killed run left there is kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,10 +16,30 @@ import numpy as np
 from tqdm import tqdm
 
 from m2cnn.errors import SettingError
-from m2cnn.synthetic.render import EYES, draw_grades, render
+from m2cnn.synthetic.cameras import CAMERAS, get_camera
+from m2cnn.synthetic.nuisances import Nuisances
+from m2cnn.synthetic.render import DEFAULT, EYES, FIELDS, draw_grades, render
+from m2cnn.tables import write_atomically
 
 SOURCE = "m2cnn synthetic"
 FORMATS = ("jpeg", "png")
+SETTINGS = "rendering.json"  # written first: what the folder's photographs are made from
+VERSION = 2  # of the renderer: another one gives other bytes for a seed
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a folder of photographs is made from, but for the number of patients. The same gives the same bytes."""
+
+    seed: int
+    size: int
+    lesions: bool
+    grades: tuple[float, ...]
+    file_format: str
+    fields: int
+    cameras: tuple[str, ...]
+    nuisances: Nuisances
+    version: int = VERSION
 
 
 def render_dataset(
@@ -30,24 +52,52 @@ def render_dataset(
     workers: int = 2,
     grades: tuple[float, ...] = (1, 1, 1, 1, 1),
     file_format: str = "jpeg",
+    fields: int = 1,
+    cameras: Sequence[str] = tuple(CAMERAS),
+    nuisances: Nuisances = DEFAULT,
     progress: bool = False,
 ) -> list[dict]:
     """Write both eyes of `patients` patients into `folder`; one row per photograph, in the manifest's columns.
 
-    The same arguments give the same bytes, for any number of workers. JPEG has quality 95. The rows' images are
-    relative to `folder`; dme, quality and split stay empty.
-    Raises SettingError for an unknown format, or fewer than one patient or worker.
+    The same arguments give the same bytes, for any number of workers, and also when a killed run is called again:
+    each photograph is written whole or not at all, and those that are there are kept. JPEG has quality 95.
+    fields: 1, or 2 for a second photograph of each eye with the disc in its middle (<patient>_<eye>_2).
+    cameras: those that patients meet.  The rows' images are relative to `folder`; dme, quality and split stay empty.
+    Raises SettingError for an unknown format, field or camera, for fewer than one patient or worker, and for a folder
+    whose photographs were rendered with other settings.
     """
     if file_format not in FORMATS:
         raise SettingError("render_dataset(file_format=...)", f"{file_format!r}", " or ".join(FORMATS))
     if patients < 1 or workers < 1:
         raise SettingError("render_dataset", f"patients={patients}, workers={workers}", "at least 1 of each")
+    if fields not in FIELDS:
+        raise SettingError("render_dataset(fields=...)", f"{fields!r}", "1 (near the macula) or 2 (also at the disc)")
+    draw_grades(seed, 0, grades)  # a wrong distribution is refused here, not in a worker
+    names = tuple(get_camera(name).name for name in cameras)
+    rendering = Rendering(seed, size, lesions, tuple(map(float, grades)), file_format, fields, names, nuisances)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    draw_grades(seed, 0, grades)  # a wrong distribution is refused here, not in a worker
-    job = partial(_write_patient, str(folder), seed, size, lesions, grades, file_format)
+    _claim(folder, rendering)
+    job = partial(_write_patient, str(folder), rendering)
     done = tqdm(_run(job, patients, workers), total=patients, unit="patient", disable=not progress)
     return [row for rows in done for row in rows]
+
+
+def _claim(folder: Path, rendering: Rendering) -> None:
+    """Say in the folder what its photographs are made from, or check that it is this."""
+    file, mine = folder / SETTINGS, json.loads(json.dumps(asdict(rendering)))
+    if not file.exists():
+        write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())
+        return
+    try:
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        other = [f"{key}={theirs.get(key)!r}" for key in mine if theirs.get(key) != mine[key]]
+    except (ValueError, AttributeError):
+        other = ["no such settings"]
+    if other:
+        wanted = ", ".join(f"{key}={value!r}" for key, value in mine.items())
+        repair = "Name another folder, or give the settings that began it."
+        raise SettingError(file, f"the folder was begun with {', '.join(other)}", wanted, repair)
 
 
 def _run(job: partial, patients: int, workers: int) -> Iterator[list[dict]]:
@@ -60,17 +110,35 @@ def _run(job: partial, patients: int, workers: int) -> Iterator[list[dict]]:
         yield from pool.map(job, range(patients), chunksize=4)
 
 
-def _write_patient(
-    folder: str, seed: int, size: int, lesions: bool, grades: tuple[float, ...], file_format: str, patient: int
-) -> list[dict]:
-    rows = []
-    for eye, grade in zip(EYES, draw_grades(seed, patient, grades), strict=True):
-        picture = render(seed, grade, eye=eye, size=size, lesions=lesions, patient=patient).image
-        name = f"s{seed}-p{patient:05d}_{eye}.{file_format}"
-        data = encode(picture, file_format)
-        (Path(folder) / name).write_bytes(data)
-        rows.append(_row(name, f"s{seed}-p{patient:05d}", eye, grade, data))
+def _write_patient(folder: str, rendering: Rendering, patient: int) -> list[dict]:
+    rows, name = [], f"s{rendering.seed}-p{patient:05d}"
+    for eye, grade in zip(EYES, draw_grades(rendering.seed, patient, rendering.grades), strict=True):
+        for field in FIELDS[: rendering.fields]:
+            number = "" if field == 1 else f"_{field}"
+            image = f"{name}_{eye}{number}.{rendering.file_format}"
+            data = _photograph(Path(folder) / image, rendering, patient, eye, grade, field)
+            rows.append(_row(image, name, eye, grade, data))
     return rows
+
+
+def _photograph(path: Path, rendering: Rendering, patient: int, eye: str, grade: int, field: int) -> bytes:
+    """The bytes of one photograph: those of the file that is there already, else rendered and written."""
+    if path.exists():
+        return path.read_bytes()
+    one = render(
+        rendering.seed,
+        grade,
+        eye=eye,
+        size=rendering.size,
+        lesions=rendering.lesions,
+        patient=patient,
+        camera=rendering.cameras,
+        field=field,
+        nuisances=rendering.nuisances,
+    )
+    data = encode(one.image, rendering.file_format)
+    write_atomically(path, data)
+    return data
 
 
 def encode(picture: np.ndarray, file_format: str) -> bytes:

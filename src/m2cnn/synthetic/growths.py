@@ -52,7 +52,7 @@ def new_vessels(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple
         places.append(rng.uniform(-0.35, 0.35, 2))
     lesions: tuple[Lesion, ...] = ()
     for place in places:
-        lesions += _tangle("neovascularisation", place, rng.integers(65, 95), rng.uniform(0.9, 1.25), (12, 20), rng)
+        lesions += _tangle("neovascularisation", place, rng.integers(55, 80), rng.uniform(0.9, 1.25), (10, 17), rng)
     return lesions
 
 

@@ -24,10 +24,26 @@ def plan_lesions(grade: int, anatomy: Anatomy, view: View, rng: np.random.Genera
     return background + _proliferation(anatomy, view, rng)
 
 
+def plan_beyond(
+    planned: tuple[Lesion, ...], anatomy: Anatomy, views: tuple[View, View], rng: np.random.Generator
+) -> tuple[Lesion, ...]:
+    """Microaneurysms and haemorrhages that only the second of two views shows, as dense there as in the first.
+
+    Milder or equal in kind to what the first view shows, so the eye's grade stays.
+    """
+    first, second = views
+    dots, bleedings = (sum(one.kind == kind for one in planned) for kind in ("microaneurysm", "haemorrhage"))
+    more = microaneurysms(dots, anatomy, second, rng)
+    if bleedings:
+        more += haemorrhages(np.full(QUADRANTS, bleedings // QUADRANTS), anatomy, second, rng)
+    edge = -0.05 * first.scale  # what touches the first view's edge would show there
+    return tuple(one for one in more if not first.inside(first.pixels(one.outline), edge).any())
+
+
 def _moderate(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """More than microaneurysms, less than 4-2-1: 2 to 5 haemorrhages in each quadrant, exudates, cotton-wool spots."""
     return (
-        microaneurysms(rng.integers(4, 16), anatomy, view, rng)
+        microaneurysms(rng.integers(6, 30), anatomy, view, rng)
         + haemorrhages(rng.integers(2, 6, QUADRANTS), anatomy, view, rng)
         + exudates(rng.integers(1, 5), anatomy, view, rng)
         + cotton_wool(rng.integers(0, 3), anatomy, view, rng)
@@ -39,7 +55,7 @@ def _severe(anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Les
     many, beaded = rng.random(2) < (0.75, 0.45)
     counts = rng.integers(21, 27, QUADRANTS) if many else rng.integers(13, 20, QUADRANTS)
     lesions = (
-        microaneurysms(rng.integers(10, 31), anatomy, view, rng)
+        microaneurysms(rng.integers(20, 70), anatomy, view, rng)
         + haemorrhages(counts, anatomy, view, rng)
         + exudates(rng.integers(1, 5), anatomy, view, rng)
         + cotton_wool(rng.integers(1, 5), anatomy, view, rng)

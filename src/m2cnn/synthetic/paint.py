@@ -8,6 +8,7 @@ import numpy as np
 from m2cnn.synthetic.view import View
 
 FINE = 2  # canvases are drawn at twice the picture's size and averaged down: anti-aliasing
+RETINA = ((-5.0, -5.0), (8.0, 5.0))  # DD: two corners of what any view may show
 _SHIFT = 4  # cv2 reads coordinates as fixed-point numbers with so many fractional bits
 
 
@@ -48,6 +49,19 @@ def strips(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.concatenate([points + across, (points - across)[:, ::-1]], 1)
 
 
+def rounded(paths: np.ndarray, times: int = 3) -> np.ndarray:
+    """Points (n, k, ...) with `times` - 1 more between any two, on a Catmull-Rom curve: (n, times (k-1) + 1, ...)."""
+    t = (np.arange(times) / times)[:, None]
+    weights = np.concatenate(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1
+    )  # of the four points around
+    padded = np.concatenate([2 * paths[:, :1] - paths[:, 1:2], paths, 2 * paths[:, -1:] - paths[:, -2:-1]], 1)
+    around = np.stack([padded[:, i : padded.shape[1] - 3 + i] for i in range(4)], 2)  # (n, k - 1, 4, ...)
+    between = np.einsum("tw,nkw...->nkt...", weights / 2, around)
+    whole = between.reshape(len(paths), times * (paths.shape[1] - 1), *paths.shape[2:])
+    return np.concatenate([whole, paths[:, -1:]], 1)
+
+
 def soften(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; sigma in px, below 0.3 px nothing is done."""
     return cv2.GaussianBlur(image, (0, 0), sigma) if sigma >= 0.3 else image
@@ -60,6 +74,37 @@ def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
     turn = np.float32([[step, 0, 1], [0, step, 1]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(grid, turn, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+def retina_noise(rng: np.random.Generator, per_dd: float, view: View, step: int) -> np.ndarray:
+    """Noise as of `smooth_noise`, but of the retina: another view of the eye shows the same. `per_dd` bumps per DD.
+
+    (n, n) float32 for step x step pixel blocks, n = ceil(size / step). Beyond RETINA it repeats mirrored.
+    """
+    (left, top), (right, bottom) = RETINA
+    cells = int((bottom - top) * per_dd) + 3, int((right - left) * per_dd) + 3
+    grid = rng.standard_normal(cells, np.float32)
+    n = -(-view.size // step)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    turn = (view.affine(step) - np.array([[0, 0, left], [0, 0, top]])) * per_dd
+    return cv2.warpAffine(grid, turn, (n, n), flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+def polar_noise(
+    rng: np.random.Generator, spokes: int, per_dd: float, polar: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Noise along spokes: `spokes` bumps around, `per_dd` bumps outwards. polar: (distance in DD, angle), float32."""
+    away, angle = polar
+    grid = rng.standard_normal((int(12 * per_dd) + 4, spokes), np.float32)
+    grid = np.concatenate([grid[:, -2:], grid, grid[:, :3]], 1)  # a full turn joins up
+    columns = angle * np.float32(spokes / (2 * np.pi)) + np.float32(2)
+    return cv2.remap(grid, columns, away * np.float32(per_dd) + np.float32(1), cv2.INTER_CUBIC)
+
+
+def enlarge(coarse: np.ndarray, step: int, size: int) -> np.ndarray:
+    """A map of step x step pixel blocks at the picture's size."""
+    whole = cv2.resize(coarse, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(whole[:size, :size])
 
 
 def _fixed_point(pixels: np.ndarray) -> np.ndarray:

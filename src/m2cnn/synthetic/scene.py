@@ -6,83 +6,38 @@ colour. Pictures are planes here, (3, S, S): several times faster than pixels of
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from m2cnn.synthetic.anatomy import Anatomy
-from m2cnn.synthetic.paint import canvas, coverage, fill, smooth_noise, soften, strips
+from m2cnn.synthetic.paint import canvas, coverage, fill, rounded, soften, strips
 from m2cnn.synthetic.spots import COVERS, Lesion
 from m2cnn.synthetic.view import View
 
-PIGMENT = np.float32([0.55, 1.0, 1.05])  # how strongly melanin and macular pigment darken red, green, blue
-BLOOD = np.float32([0.24, 0.72, 0.52])  # the same for a full vein's blood
-MOTTLING = ((5, np.float32(0.10)), (14, np.float32(0.05)), (45, np.float32(0.03)))  # bumps along the frame, log density
-SPECKS = np.float32(0.09)
-DISC = np.log([255.0, 196.0, 128.0])
-CUP = np.log([255.0, 240.0, 190.0])
+DISC = np.log([350.0, 215.0, 142.0])
+CUP = np.log([480.0, 310.0, 235.0])
+SCLERA = np.log([320.0, 205.0, 150.0])
+ORANGE = np.log([126.0, 84.0, 55.0])  # the retina beside which disc, scars and deposits have the colours given here
+SHARED = np.array([0.2, 0.5, 0.95])  # how much of another retina's deviation from it they share, from IDRiD's discs
 
 
-def tissue(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Log colour (3, S, S) float32 of the retina without disc and vessels: pigment, mottling, choroid, macula."""
-    style, half = anatomy.style, (view.size + 1) // 2
-    mottling = sum(amount * smooth_noise(rng, cells, half) for cells, amount in MOTTLING)
-    choroid = np.abs(smooth_noise(rng, 22, half) + 0.4 * smooth_noise(rng, 40, half))
-    pigment = mottling * np.float32(style.mottling) + _macula(anatomy, view, half)
-    if style.tessellation:
-        pigment += np.float32(0.16 * style.tessellation) * (np.minimum(choroid, 1) - 0.6)
-    pigment = _double(pigment, view.size)
-    grain = smooth_noise(rng, 180, view.size)
-    # Single grains are dark specks: softer than microaneurysms, and not to be told from them in a small picture.
-    pigment += np.float32(0.034 * style.mottling) * grain + SPECKS * np.maximum(grain - np.float32(1.9), 0)
-    flush = _flush(anatomy, view, rng)
-    tints = zip(style.colour, PIGMENT, BLOOD, strict=True)
-    return np.stack([np.float32(colour) - pigment * k - flush * b for colour, k, b in tints])
+def beside(log_colour: np.ndarray, retina: np.ndarray) -> np.ndarray:
+    """The log colour (3,) of a disc or deposit in an eye, under a camera, that show the retina so."""
+    return log_colour + SHARED * (retina - ORANGE)
 
 
-def _flush(anatomy: Anatomy, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Blood in the choroid, (S, S) float32: patches, red as haemorrhages from afar, so that colour tells no grade."""
-    patches = sum(smooth_noise(rng, cells, 128) for cells in (3, 7))
-    coarse = np.float32(0.06) * patches + np.float32(anatomy.flush)
-    return cv2.resize(coarse, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
-
-
-def _double(half: np.ndarray, size: int) -> np.ndarray:
-    return np.ascontiguousarray(cv2.resize(half, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[:size, :size])
-
-
-def _macula(anatomy: Anatomy, view: View, half: int) -> np.ndarray:
-    """Extra pigment: a broad macula and a small dark foveola, less around the disc's rim."""
-    x, y = _retina_grid(view, half)
-    d2 = (x - anatomy.fovea[0]) ** 2 + (y - anatomy.fovea[1]) ** 2
-    dark = 0.30 * np.exp(d2 * np.float32(-1 / (2 * 0.60**2))) + 0.30 * np.exp(d2 * np.float32(-1 / (2 * 0.17**2)))
-    halo = np.exp((x * x + y * y) * np.float32(-1 / (2 * 0.9**2)))
-    return np.float32(anatomy.style.macula) * dark - np.float32(0.22) * halo
-
-
-def _retina_grid(view: View, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Retina coordinates of every second pixel, two (half, half) float32."""
-    at = np.arange(half) * 2 + 0.5
-    corner, right, down = view.retina(np.array([[0.5, 0.5], [2.5, 0.5], [0.5, 2.5]]))
-    n = (at / 2 - 0.25).astype(np.float32)
-    (ax, ay), (bx, by) = (right - corner).astype(np.float32), (down - corner).astype(np.float32)
-    return corner[0].astype(np.float32) + n[None, :] * ax + n[:, None] * bx, (
-        corner[1].astype(np.float32) + n[None, :] * ay + n[:, None] * by
-    )
-
-
-def add_disc(picture: np.ndarray, anatomy: Anatomy, view: View) -> None:
-    """Blend disc and cup into (3, S, S) in place."""
-    rows, columns = _around(view, (0.0, 0.0), 0.9)
+def add_disc(picture: np.ndarray, anatomy: Anatomy, colour: np.ndarray, view: View) -> None:
+    """Blend crescent, disc and cup into (3, S, S) in place. colour: log RGB of the retina."""
+    rows, columns = _around(view, (0.0, 0.0), 1.0)
     x, y = _patch_grid(view, rows, columns)
     wide, high = anatomy.disc
-    away = np.hypot(x / wide, y / high)
+    patch, style = picture[:, rows, columns], anatomy.style
     from_cup = np.hypot((x - anatomy.cup_at[0]) / wide, (y - anatomy.cup_at[1]) / high)
-    pallor = np.float32(anatomy.style.disc_pallor)
-    rim = (
-        _step(1 - away, 0.14) * pallor * (np.float32(0.92) + np.float32(0.12) * x / np.float32(wide))
-    )  # paler temporally
-    _cover(picture[:, rows, columns], rim, DISC)
-    _cover(picture[:, rows, columns], _step(anatomy.cup - from_cup, 0.30) * pallor * np.float32(0.75), CUP)
+    pallor = np.float32(style.disc_pallor)
+    temporal = np.hypot((x - 0.10) / wide, y / high)
+    _cover(patch, _step(1.08 - temporal, 0.16) * np.float32(max(0.0, style.crescent)), beside(SCLERA, colour))
+    rim = _step(1 - np.hypot(x / wide, y / high), 0.20) * pallor  # paler temporally
+    _cover(patch, rim * (np.float32(0.90) + np.float32(0.14) * x / np.float32(wide)), beside(DISC, colour))
+    _cover(patch, _step(anatomy.cup - from_cup, 0.55) * pallor * np.float32(0.75), beside(CUP, colour))
 
 
 def _cover(picture: np.ndarray, amount: np.ndarray, log_colour: np.ndarray) -> None:
@@ -113,13 +68,15 @@ def vessel_blood(anatomy: Anatomy, view: View) -> np.ndarray:
     """Blood of the healthy vessels, (S, S) float32: about 1 in a thick vein, 0.7 in an artery."""
     fine, reflex = canvas(view), canvas(view)
     for branches in reversed(anatomy.tree):
-        width = branches.radii.mean(1)
+        radii = branches.radii * np.where(branches.vein, 1.0, anatomy.artery)[:, None]
+        bands, width = strips(rounded(branches.points), rounded(radii)), radii.mean(1)
         order = np.argsort(width)  # the thickest last: it covers the side branches' roots
         level = np.where(branches.vein, 1.0, 0.72) * np.clip(width / 0.022, 0.3, 1) ** 0.5
-        fill(fine, view, strips(branches.points, branches.radii)[order], level[order])
+        fill(fine, view, bands[order], level[order])
     trunks = anatomy.tree[0]
-    shine = np.where(trunks.vein, 0.22, 0.38)
-    fill(reflex, view, strips(trunks.points, trunks.radii * 0.3), shine * (trunks.radii[:, 0] * view.scale > 1.5))
+    shine = np.where(trunks.vein, 0.22, min(0.8, 0.38 * anatomy.shine))
+    stripes = strips(rounded(trunks.points), rounded(trunks.radii * 0.3))
+    fill(reflex, view, stripes, shine * (trunks.radii[:, 0] * view.scale > 1.5))
     blood = soften(coverage(fine), 0.011 * view.scale)
     blood *= 1 - coverage(reflex)
     return blood * np.float32(anatomy.style.blood)
@@ -137,8 +94,18 @@ def lesion_amounts(lesions: tuple[Lesion, ...], view: View) -> dict[str, np.ndar
     return amounts
 
 
-def add_lesions(picture: np.ndarray, blood: np.ndarray, amounts: dict[str, np.ndarray], view: View, over: bool) -> None:
-    """Put lesions into picture and blood in place. over: those that lie before the vessels, else the others."""
+def add_lesions(
+    picture: np.ndarray,
+    blood: np.ndarray,
+    amounts: dict[str, np.ndarray],
+    colour: np.ndarray,
+    view: View,
+    over: bool,
+) -> None:
+    """Put lesions into picture and blood in place. over: those that lie before the vessels, else the others.
+
+    colour: log RGB of the retina, beside which the lesions have theirs.
+    """
     for kind, amount in amounts.items():
         look = COVERS[kind]
         if look.over != over:
@@ -150,7 +117,7 @@ def add_lesions(picture: np.ndarray, blood: np.ndarray, amounts: dict[str, np.nd
             target = blood[rows, columns]
             np.maximum(target, soft * np.float32(look.density), out=target)
         else:
-            _cover(picture[:, rows, columns], soft, np.log(look.colour))
+            _cover(picture[:, rows, columns], soft, beside(np.log(look.colour), colour))
 
 
 def _box(amount: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -161,14 +128,14 @@ def _box(amount: np.ndarray, margin: int) -> tuple[slice, slice]:
     return tuple(slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in (rows, columns))
 
 
-def absorb(picture: np.ndarray, blood: np.ndarray) -> None:
-    """Take away what the blood (S, S) absorbs, in place."""
-    for plane, strength in zip(picture, BLOOD, strict=True):
+def absorb(picture: np.ndarray, blood: np.ndarray, strengths: tuple[float, float, float]) -> None:
+    """Take away what the blood (S, S) absorbs of red, green, blue, in place."""
+    for plane, strength in zip(picture, np.float32(strengths), strict=True):
         plane -= blood * strength
 
 
 def masks(amounts: dict[str, np.ndarray], anatomy: Anatomy, view: View) -> dict[str, np.ndarray]:
-    """(S, S) bool for each kind of lesion and the disc: every pixel of the visible field that it touches."""
+    """(S, S) bool for each kind of lesion and mark and the disc: every pixel of the visible field that it touches."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     disc = canvas(view)
     fill(disc, view, (np.stack([np.cos(turn), np.sin(turn)], -1) * anatomy.disc)[None], np.ones(1))

@@ -38,13 +38,17 @@ class Cover:
 
 COVERS = {
     "hard_exudate": Cover(colour=(255, 232, 130), softness=0.010),
-    "microaneurysm": Cover(density=1.9, softness=0.002),
-    "haemorrhage": Cover(density=2.0, softness=0.028),
-    "venous_beading": Cover(density=1.0, softness=0.008),
-    "irma": Cover(density=0.9, softness=0.006),
-    "neovascularisation": Cover(density=1.35, softness=0.008),
+    "microaneurysm": Cover(density=2.3, softness=0.002),
+    "haemorrhage": Cover(density=2.4, softness=0.026),
+    "venous_beading": Cover(density=1.15, softness=0.008),
+    "irma": Cover(density=1.1, softness=0.006),
+    "neovascularisation": Cover(density=1.6, softness=0.008),
     "cotton_wool": Cover(colour=(250, 240, 210), softness=0.075, over=True),
-    "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.03, over=True),
+    "preretinal_haemorrhage": Cover(colour=(72, 12, 9), softness=0.045, over=True),
+    # No lesions of diabetes:
+    "drusen": Cover(colour=(240, 205, 125), softness=0.018),
+    "laser_scar": Cover(colour=(228, 190, 130), softness=0.03),
+    "laser_pigment": Cover(colour=(48, 30, 22), softness=0.02),
 }
 QUADRANTS = 4
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -92,6 +96,11 @@ def _candidates(
     return points[clear & (np.hypot(*(points - anatomy.fovea).T) > 0.25)]
 
 
+def visible(lesions: tuple[Lesion, ...], view: View) -> tuple[Lesion, ...]:
+    """Those of which some part lies in the visible field."""
+    return tuple(one for one in lesions if view.inside(view.pixels(one.outline)).any())
+
+
 # Shapes
 
 
@@ -114,7 +123,10 @@ def _flame(at: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarra
     return np.concatenate([side + width[0, :, None] * across, (side - width[1, :, None] * across)[::-1]])
 
 
-def _lesions(kind: str, outlines: np.ndarray, low: float, high: float, rng: np.random.Generator) -> tuple[Lesion, ...]:
+def as_lesions(
+    kind: str, outlines: np.ndarray, low: float, high: float, rng: np.random.Generator
+) -> tuple[Lesion, ...]:
+    """One lesion for each of (n, k, 2) outlines, strengths drawn from low..high."""
     strengths = rng.uniform(low, high, len(outlines))
     return tuple(Lesion(kind, *pair) for pair in zip(outlines, strengths, strict=True))
 
@@ -122,7 +134,7 @@ def _lesions(kind: str, outlines: np.ndarray, low: float, high: float, rng: np.r
 def microaneurysms(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
     """Red dots of 24 to 36 um: about 2 px of a 720 px photograph, a third of one of 224 px."""
     spots = scatter(count, anatomy, view, rng, 0.15)
-    return _lesions("microaneurysm", blobs(spots, rng.uniform(12, 18, count) * UM, 0.05, rng), 0.85, 1.0, rng)
+    return as_lesions("microaneurysm", blobs(spots, rng.uniform(12, 18, count) * UM, 0.05, rng), 0.85, 1.0, rng)
 
 
 def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -131,10 +143,10 @@ def haemorrhages(counts: np.ndarray, anatomy: Anatomy, view: View, rng: np.rando
     for quadrant, count in enumerate(counts):
         scatter(int(count), anatomy, view, rng, 0.33, quadrant, 0.18, taken)
     spots = np.array(taken).reshape(-1, 2)
-    outlines = blobs(spots, 80 * np.exp(rng.uniform(0, 0.95, len(spots))) * UM, 0.35, rng)
+    outlines = blobs(spots, 60 * np.exp(1.15 * rng.uniform(0, 1, len(spots)) ** 1.3) * UM, 0.40, rng)
     for i in np.flatnonzero(rng.random(len(spots)) < 0.25):
         outlines[i] = _flame(spots[i], rng.uniform(250, 480) * UM, rng)
-    return _lesions("haemorrhage", outlines, 0.7, 1.0, rng)
+    return as_lesions("haemorrhage", outlines, 0.55, 1.0, rng)
 
 
 def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -143,16 +155,15 @@ def exudates(clusters: int, anatomy: Anatomy, view: View, rng: np.random.Generat
     for _ in range(clusters):
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6)
         middle = anatomy.fovea + reach * np.array([np.cos(angle), np.sin(angle)])
-        spots = middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(14, 45), 2))
+        spots = middle + rng.normal(0, rng.uniform(0.12, 0.28), (rng.integers(18, 60), 2))
         clear = np.hypot(*(spots - anatomy.fovea).T) > 0.2
         spots = spots[clear & view.inside(view.pixels(spots), 0.1 * view.scale)]
-        lesions += _lesions(
-            "hard_exudate", blobs(spots, 18 * np.exp(rng.uniform(0, 1.4, len(spots))) * UM, 0.5, rng), 0.6, 0.95, rng
-        )
+        radii = 13 * np.exp(1.7 * rng.uniform(0, 1, len(spots)) ** 1.5) * UM
+        lesions += as_lesions("hard_exudate", blobs(spots, radii, 0.5, rng), 0.6, 0.95, rng)
     return lesions
 
 
 def cotton_wool(count: int, anatomy: Anatomy, view: View, rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """Pale fluffy spots of 0.2 to 0.4 DD."""
+    """Pale fluffy spots of 0.15 to 0.35 DD."""
     spots = scatter(count, anatomy, view, rng, 0.6, margin=0.3)
-    return _lesions("cotton_wool", blobs(spots, rng.uniform(180, 340, count) * UM, 0.3, rng), 0.6, 0.9, rng)
+    return as_lesions("cotton_wool", blobs(spots, rng.uniform(130, 270, count) * UM, 0.3, rng), 0.6, 0.9, rng)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 STEPS = 28  # points on a branch
-SIDES = (7, 5, 3)  # side branches tried on each branch of generations 0, 1, 2
+SIDES = (6, 4, 3)  # side branches tried on each branch of generations 0, 1, 2
 THINNEST = 0.006  # DD; capillaries below are not seen in a photograph
 
 
@@ -28,7 +28,8 @@ class Branches:
 class Seeds:
     """Where branches start: start (n, 2) DD, heading (n,) rad, radius and length (n,) DD, vein (n,) bool.
 
-    arch (n, 2): (p, a) of an arcade, which keeps to the curve x = a |y|^p; zeros for other branches.
+    arch (n, 3): (p, a, b) of an arcade, which keeps to the curve x = a |y|^p and, behind the fovea, turns b rad
+    inwards; zeros for other branches.
     pull (n, 2): a direction to which the other branches bend, or zero.
     """
 
@@ -42,10 +43,13 @@ class Seeds:
 
 
 def grow_tree(
-    fovea: np.ndarray, opening: float, tortuosity: float, width: float, rng: np.random.Generator
+    fovea: np.ndarray, opening: float, bend: float, tortuosity: float, width: float, rng: np.random.Generator
 ) -> list[Branches]:
-    """Generations of branches, thickest first. opening: the arcades' distance from the fovea in DD; width: factor."""
-    seeds = _trunks(fovea, opening, width, rng)
+    """Generations of branches, thickest first. opening: the arcades' distance from the fovea in DD; width: factor.
+
+    bend: how far in rad the arcades turn to the horizontal line behind the fovea.
+    """
+    seeds = _trunks(fovea, opening, bend, width, rng)
     tree = []
     for sides in (*SIDES, 0):
         paths = _paths(seeds, tortuosity, rng)
@@ -55,7 +59,7 @@ def grow_tree(
     return tree
 
 
-def _trunks(fovea: np.ndarray, opening: float, width: float, rng: np.random.Generator) -> Seeds:
+def _trunks(fovea: np.ndarray, opening: float, bend: float, width: float, rng: np.random.Generator) -> Seeds:
     """An artery and a vein to each of four quadrants, and small vessels from the disc towards macula and nose."""
     up = np.repeat([-1.0, 1.0, -1.0, 1.0], 2)
     temporal = np.repeat([True, True, False, False], 2)
@@ -63,8 +67,9 @@ def _trunks(fovea: np.ndarray, opening: float, width: float, rng: np.random.Gene
     lean = np.where(temporal, rng.uniform(80, 100, 8), rng.uniform(110, 155, 8))
     exponent = rng.uniform(1.9, 2.5, 8)
     height = opening * rng.uniform(0.9, 1.1, 8) + 0.12 * np.where(vein, 1, -1)
-    arch = np.stack([exponent, fovea[0] / height**exponent], -1) * temporal[:, None]
-    radius = np.where(vein, 0.046, 0.034) * np.where(temporal, 1, 0.7) * rng.uniform(0.85, 1.15, 8)
+    turn = bend * rng.uniform(0.5, 1.5, 8)
+    arch = np.stack([exponent, fovea[0] / height**exponent, turn], -1) * temporal[:, None]
+    radius = np.where(vein, 0.044, 0.032) * np.where(temporal, 1, 0.7) * rng.uniform(0.85, 1.15, 8)
     start = np.stack([rng.uniform(-0.12, 0.02, 8), up * rng.uniform(0.0, 0.15, 8)], -1)
     small = rng.integers(2, 6)
     angle = np.where(rng.random(small) < 0.7, rng.uniform(-55, 55, small), rng.uniform(150, 215, small))
@@ -73,7 +78,7 @@ def _trunks(fovea: np.ndarray, opening: float, width: float, rng: np.random.Gene
         np.deg2rad(np.concatenate([lean * up, angle])),
         np.concatenate([radius, rng.uniform(0.009, 0.015, small)]) * width,
         np.concatenate([np.where(temporal, 7.0, 3.6), rng.uniform(1.0, 2.0, small)]),
-        np.concatenate([arch, np.zeros((small, 2))]),
+        np.concatenate([arch, np.zeros((small, 3))]),
         np.zeros((8 + small, 2)),
         np.concatenate([vein, rng.random(small) < 0.5]),
     )
@@ -84,8 +89,8 @@ def _paths(seeds: Seeds, tortuosity: float, rng: np.random.Generator) -> np.ndar
     n = len(seeds.radius)
     waves = rng.uniform([1.0, 3.0], [3.0, 7.0], (n, 2)) * np.maximum(seeds.length, 0.5)[:, None] / 3
     phase = rng.uniform(0, 2 * np.pi, (n, 2))
-    thin = np.clip(0.03 / seeds.radius, 0.8, 2.2)[:, None]  # thin vessels wind more
-    swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.6)
+    thin = np.clip(0.03 / seeds.radius, 0.8, 2.8)[:, None]  # thin vessels wind more
+    swing = tortuosity * thin * rng.uniform(0.5, 1.5, (n, 2)) * (1.0, 0.75)
     t = np.linspace(0, 1, STEPS)
     wriggle = (swing[..., None] * np.sin(2 * np.pi * waves[..., None] * t + phase[..., None])).sum(1)  # (n, STEPS)
     wriggle *= np.minimum(1.0, np.arange(STEPS) / 4)
@@ -112,7 +117,7 @@ def _bend(seeds: Seeds, t: np.ndarray) -> np.ndarray:
 
 def _follow_arch(seeds: Seeds, wriggle: np.ndarray) -> np.ndarray:
     """Arcades (n, STEPS, 2): step by step back to the curve, whose tangent is (p x, y)."""
-    p, a = seeds.arch.T
+    p, a, inward = seeds.arch.T
     step = seeds.length / (STEPS - 1)
     at, heading = seeds.start.copy(), seeds.heading.copy()
     points = np.empty((len(p), STEPS, 2))
@@ -121,6 +126,8 @@ def _follow_arch(seeds: Seeds, wriggle: np.ndarray) -> np.ndarray:
         x, y = at.T
         ideal = a * np.minimum(np.abs(y), 3.0) ** p
         wish = np.arctan2(y, p * ideal + 1.5 * (ideal - x) * (x < 3))
+        behind = np.clip((x - 1.7) / 1.6, 0, 1)
+        wish = (1 - behind) * wish - behind * inward * np.sign(y)
         heading += 2.5 * np.minimum(step, 0.3) * _between(wish - heading)
         course = heading + wriggle[:, i]
         at = at + step[:, None] * np.stack([np.cos(course), np.sin(course)], -1)
@@ -184,7 +191,7 @@ def _side_seeds(
     outward = here / np.maximum(np.hypot(*here.T)[:, None], 0.3)
     pull = np.where((inner & (near[:, 0] < 3.2))[:, None], to_fovea / near, outward)
     length = radius[rows] * rng.uniform(55, 100, len(rows)) + rng.uniform(0.1, 0.5, len(rows))
-    return Seeds(here, heading, radius[rows], length, np.zeros((len(rows), 2)), pull, seeds.vein[rows])
+    return Seeds(here, heading, radius[rows], length, np.zeros((len(rows), 3)), pull, seeds.vein[rows])
 
 
 def _join(parts: list[Seeds]) -> Seeds:

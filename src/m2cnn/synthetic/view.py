@@ -50,6 +50,18 @@ class View:
         x, y = (at - self.centre[0]) / self.radius, (at - self.centre[1]) / self.radius
         return x[None, :], y[:, None]
 
+    def affine(self, step: int) -> np.ndarray:
+        """(2, 3): retina = affine @ (column, row, 1) for the centres of step x step pixel blocks."""
+        middle = (step - 1) / 2
+        corner, right, down = self.retina(np.array([[0, 0], [step, 0], [0, step]]) + middle)
+        return np.stack([right - corner, down - corner, corner], -1)
+
+    def retina_grid(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Retina coordinates x, y of the centres of step x step pixel blocks, two (n, n) float32 in DD."""
+        n = np.arange(-(-self.size // step), dtype=np.float32)
+        (ax, bx, cx), (ay, by, cy) = self.affine(step).astype(np.float32)
+        return ax * n[None, :] + bx * n[:, None] + cx, ay * n[None, :] + by * n[:, None] + cy
+
     def _axes(self) -> np.ndarray:
         c, s = np.cos(self.turn), np.sin(self.turn)
         return np.array([[self.flip * c, self.flip * s], [-s, c]])
