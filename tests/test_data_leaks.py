@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
         write(folder / f"{name}.jpg", eye, cv2.IMWRITE_JPEG_QUALITY, 95)
     (folder / "a-bytes.jpg").write_bytes((folder / "a.jpg").read_bytes())
     small = cv2.resize(eyes[0], (190, 190), interpolation=cv2.INTER_AREA)[8:-8]
-    noise = np.random.default_rng(0).normal(0, 9, small.shape)
+    noise = np.random.default_rng(0).normal(0, 6, small.shape)
     write(folder / "a-small.png", (small * 0.7 + 60 * (small > 9) + noise * (small > 9)).clip(0, 255).astype(np.uint8))
     write(folder / "b-mirrored.png", np.fliplr(eyes[1]))
     write(folder / "d-middle.png", eyes[3][80:-80, 80:-80])

@@ -18,6 +18,7 @@ from m2cnn import profile as package
 from m2cnn import report
 from m2cnn.cli import OK, REFUSED, main
 from m2cnn.data import Manifest, Row, write_manifest
+from m2cnn.data.rendered import render_manifest
 from m2cnn.data.survey import Seen, survey
 from m2cnn.errors import DataError, MissingExtra, SettingError
 from m2cnn.photograph import PhotographFile, read_image
@@ -33,6 +34,7 @@ from m2cnn.profile.page import profile_page
 from m2cnn.profile.statistics import contrasts, eye_agreement, grade_correlations, shares
 from m2cnn.profile.suspicious import Suspect, distances, rare_frames, some_of_each_kind, suspects
 from m2cnn.profile.table import table_of
+from m2cnn.synthetic.nuisances import NONE
 
 NASTY = '<img src=x>&".png'
 
@@ -94,15 +96,16 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def healthy(rendered, cache):
-    """The rendered set, without its lockbox, and what is found in it."""
-    opened = Manifest(tuple(row for row in rendered if row.split != "lockbox"), rendered.root)
-    return profile(looked_at("healthy", opened, cache), identical_planes)
+def healthy(tmp_path_factory, cache):
+    """48 photographs of 24 patients of one clinic, who all meet the same camera, and what is found in them."""
+    folder = tmp_path_factory.mktemp("healthy")
+    manifest = render_manifest(folder, 24, 6, 224, workers=1, cameras=["idrid"], nuisances=NONE)
+    return profile(looked_at("healthy", manifest, cache), identical_planes)
 
 
 @pytest.fixture(scope="module")
 def some(healthy):
-    """24 photographs of the rendered set."""
+    """24 photographs of the healthy set."""
     return Manifest(healthy.table.rows[:24], healthy.table.manifest.root)
 
 
@@ -127,7 +130,15 @@ def test_a_healthy_set_has_nothing_suspicious(healthy):
     assert healthy.unreadable.estimate.value == healthy.ungradable.estimate.value == 0
     told = " ".join(findings(healthy))
     assert "Small photographs" in told and "Few to learn from" in told
-    for fault in ("stretched", "tells the grade", "blurred", "overexposed", "not gradable", "compressed", "equalised"):
+    for fault in (
+        "stretched",
+        "No disease does this",
+        "blurred",
+        "overexposed",
+        "not gradable",
+        "compressed",
+        "equalised",
+    ):
         assert fault not in told
 
 
