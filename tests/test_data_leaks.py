@@ -25,7 +25,7 @@ from m2cnn.data.leaks import (
     refuse_across_splits,
     without_leaks,
 )
-from m2cnn.data.survey import look_at_planes, survey
+from m2cnn.data.survey import Seen, look_at_planes, survey
 from m2cnn.errors import BundleError, DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.synthetic import render
@@ -189,6 +189,35 @@ def test_training_on_a_leak_is_refused_with_a_sheet(rendered, tiny_recipe, tmp_p
     assert (tmp_path / "run" / "leaks" / "twins.jpg").is_file()
     clean = without_leaks(leaking, [Twin(victim.image, "new.png", AGAIN, 1.0)])
     assert victim.patient not in clean.patients() and len(clean) < len(leaking)
+
+
+def test_training_keeps_a_photograph_and_its_copy_on_one_side(rendered, tiny_recipe, tmp_path, monkeypatch):
+    """Where nobody has a split yet, the pairs that the guard found decide with the dice."""
+    (tmp_path / "p").mkdir()
+    rows = []
+    for n, row in enumerate(rendered):
+        (tmp_path / "p" / row.image).write_bytes(rendered.path(row).read_bytes())
+        rows.append(replace(row, split=""))
+        if n % 4 == 0:
+            picture = cv2.resize(cv2.imread(str(rendered.path(row))), (190, 190), interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(tmp_path / "p" / f"copy{n}.png"), picture)
+            rows.append(Row(f"copy{n}.png", f"stranger {n}", grade=row.grade))
+    monkeypatch.setattr("m2cnn.train._go", lambda run, cache: run)
+    recipe = replace(tiny_recipe, split=replace(tiny_recipe.split, train=0.5, val=0.25, test=0.25))
+    run = train(recipe, Manifest(tuple(rows), tmp_path / "p"), tmp_path / "run")
+    side = {row.image: row.split for row in run.manifest}
+    pairs = [(row.image, rows[n - 1].image) for n, row in enumerate(rows) if row.image.startswith("copy")]
+    assert len(pairs) == 12 and all(side[copy] == side[original] for copy, original in pairs)
+
+
+def test_equal_files_are_told_apart_by_split_and_grade_alone():
+    """A thousand copies of one file, the first without split and grade: a line for each, not half a million."""
+    rows = [Row(f"{n}.jpg", str(n), grade=n % 5, split=("train", "test")[n % 2]) for n in range(1000)]
+    manifest = Manifest((Row("first.jpg", "first"), *rows), None)
+    twins = find_twins(manifest, {row.image: Seen("", {}, b"", "ab" * 32) for row in manifest}, workers=1)
+    assert {image for twin in twins for image in twin[:2]} == {row.image for row in manifest}
+    assert len(twins) < 1100 and {twin.how for twin in twins} == {BYTES}
+    assert len(across_splits(manifest, twins)) == 25 and len(contradicting(manifest, twins)) == 40
 
 
 def test_the_guard_warns_of_contradicting_grades(folder, tmp_path, caplog):

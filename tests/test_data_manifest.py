@@ -15,11 +15,11 @@ from m2cnn.data.manifest import (
     Manifest,
     Row,
     check_files,
-    fill_hashes,
     missing_files,
     read_manifest,
     write_manifest,
 )
+from m2cnn.data.opening import complete
 from m2cnn.errors import DataError, LockboxError, SettingError
 from m2cnn.tables import read_table
 
@@ -203,11 +203,10 @@ def test_files_are_checked_with_their_rows(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(name.encode())
     (tmp_path / "sub" / "4.png").mkdir()  # a folder is no photograph
-    rows = tuple(Row(name, name) for name in ("1.png", "2.png", "sub/3.png"))
-    hashed = fill_hashes(Manifest(rows, tmp_path))
-    assert hashed.rows[2].sha256 == hashlib.sha256(b"sub/3.png").hexdigest()
+    names = ("1.png", "2.png", "sub/3.png")
+    rows = tuple(Row(name, name, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in names)
+    hashed = Manifest(rows, tmp_path)
     assert check_files(hashed) == []
-    assert fill_hashes(hashed) == hashed
 
     (tmp_path / "2.png").write_bytes(b"changed")
     more = Manifest((*hashed.rows, Row("sub/4.png", "4"), Row("none/5.png", "5")), tmp_path)
@@ -221,4 +220,4 @@ def test_files_are_checked_with_their_rows(tmp_path):
     assert str(check_files(more)[0]) == "row 3, 2.png: its bytes have changed (sha256)"
     assert missing_files(more) == ["sub/4.png", "none/5.png"]
     with pytest.raises(DataError, match=r"2 of 5 photographs are missing, the first is sub/4.png"):
-        fill_hashes(more)
+        complete(more)

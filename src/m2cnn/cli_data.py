@@ -27,7 +27,23 @@ def data_options(one: argparse.ArgumentParser) -> None:
     imports.formatter_class = argparse.RawDescriptionHelpFormatter
     imports.format_help = lambda: _import_help(imports)
     imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv beside the photographs)")
-    split = verb(verbs, "split", data_split, "assign splits by patient, the lockbox first")
+    _split_options(verb(verbs, "split", data_split, "assign splits by patient, the lockbox first"))
+    _kfold_options(verb(verbs, "kfold", data_kfold, "k manifests by patient, the lockbox first; each fold is val once"))
+    _check_options(
+        verb(verbs, "check", data_check, "is every file there and unchanged, and does no photograph stand twice")
+    )
+    _prepare_options(
+        verb(verbs, "prepare", data_prepare, "decode once: photographs cropped to their field, made small")
+    )
+    box = verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
+    box.add_argument("manifest")
+    box.add_argument("--by", required=True)
+    box.add_argument("--reason", required=True)
+    _render_options(verb(verbs, "render", data_render, "render synthetic photographs with their manifest"))
+    _profile_options(verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ"))
+
+
+def _split_options(split: argparse.ArgumentParser) -> None:
     split.add_argument("manifest")
     split.add_argument("--train", type=float, default=0.8)
     split.add_argument("--val", type=float, default=0.1)
@@ -36,28 +52,27 @@ def data_options(one: argparse.ArgumentParser) -> None:
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--out", help="where to write (default: in place)")
     split.add_argument("--cache", help="folder that remembers what was seen of photographs")
-    folds = verb(verbs, "kfold", data_kfold, "k manifests by patient, the lockbox first; each fold is val once")
+
+
+def _kfold_options(folds: argparse.ArgumentParser) -> None:
     folds.add_argument("manifest")
     folds.add_argument("--k", type=int, default=5, help="number of folds (default: 5)")
     folds.add_argument("--out", required=True, help="folder for fold-1.csv, fold-2.csv, ...")
     folds.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
     folds.add_argument("--seed", type=int, default=0)
     folds.add_argument("--cache", help="folder that remembers what was seen of photographs")
-    check = verb(verbs, "check", data_check, "is every file there and unchanged, and does no photograph stand twice")
+
+
+def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
     check.add_argument("--images", help="folder that the manifest's paths start from")
     check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
     check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
     check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
     check.add_argument("--workers", type=int, default=2)
-    _prepare_options(
-        verb(verbs, "prepare", data_prepare, "decode once: photographs cropped to their field, made small")
-    )
-    box = verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
-    box.add_argument("manifest")
-    box.add_argument("--by", required=True)
-    box.add_argument("--reason", required=True)
-    render = verb(verbs, "render", data_render, "render synthetic photographs with their manifest")
+
+
+def _render_options(render: argparse.ArgumentParser) -> None:
     render.add_argument("folder")
     render.add_argument("--patients", type=int, default=100)
     render.add_argument("--size", type=int, default=720)
@@ -68,7 +83,9 @@ def data_options(one: argparse.ArgumentParser) -> None:
     render.add_argument("--workers", type=int, default=2)
     render.set_defaults(settings=[])
     render.epilog = "KEY=SHARE sets how often a nuisance comes: laser=0 drusen=0.2 flare=1. " + DISCLAIMER
-    profile = verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ")
+
+
+def _profile_options(profile: argparse.ArgumentParser) -> None:
     profile.add_argument("data", nargs="+", metavar="DATA", help="one set, or two to compare; as for train --data")
     profile.add_argument("--out", required=True, metavar="PAGE.html")
     profile.add_argument("--images", nargs="+", default=[], help="folder that a manifest's paths start from, per set")
@@ -120,10 +137,12 @@ def _new(path: Path) -> Path:
 
 
 def data_split(options: argparse.Namespace) -> None:
-    from m2cnn.data import assign_splits, write_manifest
+    from m2cnn.data import assign_splits, read_manifest, write_manifest
 
     proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
     out = Path(options.out or options.manifest)
+    # What is refused without a look at the photographs, at once.
+    assign_splits(read_manifest(options.manifest), proportions, options.seed, options.lockbox)
     guarded = _guarded(options, out.with_name(out.stem + "-leaks"))
     manifest = assign_splits(guarded.manifest, proportions, options.seed, options.lockbox, guarded.twins)
     write_manifest(manifest, out)
@@ -143,11 +162,12 @@ def _guarded(options: argparse.Namespace, report: Path) -> Guarded:
 
 
 def data_kfold(options: argparse.Namespace) -> None:
-    from m2cnn.data import kfold, write_manifest
+    from m2cnn.data import kfold, read_manifest, write_manifest
 
+    paths = [_new(Path(options.out) / f"fold-{number}.csv") for number in range(1, options.k + 1)]
+    kfold(read_manifest(options.manifest), options.k, options.seed, options.lockbox)
     guarded = _guarded(options, Path(options.out) / "leaks")
     folds = kfold(guarded.manifest, options.k, options.seed, options.lockbox, guarded.twins)
-    paths = [_new(Path(options.out) / f"fold-{number}.csv") for number in range(1, len(folds) + 1)]
     for path, fold in zip(paths, folds, strict=True):
         write_manifest(fold, path)
         held = [row for row in fold if row.split == "val"]

@@ -17,8 +17,10 @@ from m2cnn.data.deepdrid import deepdrid
 from m2cnn.data.imported import Imported, Importer, Published, imported, own_patient_note, published_notes
 from m2cnn.data.manifest import Row, row_from_cells
 from m2cnn.data.pairing import (
+    EYE_OF,
     Matching,
     need_columns,
+    only_file,
     patient_and_eye,
     photographs_below,
     photographs_in,
@@ -29,7 +31,6 @@ from m2cnn.data.retinamnist import retinamnist
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.tables import read_table
 
-EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 GRADE_FOLDERS = {
     0: ("no_dr", "nodr", "no_apparent_retinopathy", "no_retinopathy", "normal", "healthy"),
     1: ("mild", "mild_dr", "mild_npdr"),
@@ -100,7 +101,7 @@ def table(
     `patient`, patient and eye come from <patient>_<left|right>, else each photograph is its own patient.
     """
     folder = Path(folder)
-    path = Path(csv) if csv is not None else _only_csv(folder)
+    path = Path(csv) if csv is not None else only_file(folder, "*.csv", "csv")
     names = {"patient": patient, "eye": eye, "grade": grade, "dme": dme, "quality": quality, "split": split}
     names = {ours: theirs for ours, theirs in names.items() if theirs}
     columns, body = read_table(path)
@@ -110,17 +111,9 @@ def table(
     for place, cells, name in matching.pairs(body, image):
         from_name = dict(zip(("patient", "eye"), patient_and_eye(name), strict=True)) if not patient else {}
         values = {"image": name, **from_name, **{ours: cells[theirs] for ours, theirs in names.items()}}
-        values["eye"] = EYES.get(values.get("eye", "").lower(), values.get("eye", ""))
+        values["eye"] = EYE_OF.get(values.get("eye", "").lower(), values.get("eye", ""))
         rows.append(row_from_cells(values, place))
     return imported("table", folder, rows, matching.notes() + ([] if patient else own_patient_note("table", rows)))
-
-
-def _only_csv(folder: Path) -> Path:
-    found = sorted(folder.glob("*.csv"))
-    if len(found) != 1:
-        got = f"{len(found)} CSV files" + (f" ({', '.join(path.name for path in found)})" if found else "")
-        raise DataError(folder, got, "one, or the option csv", "Give csv=PATH.")
-    return found[0]
 
 
 def grade_folders(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ BYTES, AGAIN, CROPPED = "same bytes", "same photograph", "cropped"
 NEAR = 0.4  # product of codes; 154 reprocessed copies have 0.64 or more, those without a rim less
 BLOCK = 1024  # photographs whose codes are compared with all others in one product
 CHUNK = 256
+FEW = 8  # files of the same bytes: every two of them are a pair
 ORDER = ("train", "val", "lockbox", "test")  # who gives way: a test set is published as it is
 FIELD, BOX = 0, 1  # the planes of a photograph
 
@@ -63,19 +65,46 @@ class Twin(NamedTuple):
     how: str
     similarity: float
 
+    def reversed(self) -> Twin:
+        return self._replace(first=self.second, second=self.first)
+
 
 def find_twins(manifest: Manifest, seen: dict[str, Seen], workers: int = 2) -> list[Twin]:
-    """The pairs of a manifest, in its order. seen: of `survey(manifest, look_at_planes, ...)`."""
+    """The pairs of a manifest, in its order. seen: of `survey(manifest, look_at_planes, ...)`.
+
+    Files of the same bytes count as one photograph, whatever it is paired with. Of a thousand such files not all half a
+    million pairs are listed, but every file, and every two splits and grades among them.
+    """
+    copies = _copies(manifest, seen)
+    images, planes = planes_of({image: seen[image] for image in copies})
+    twins = [twin for rows in copies.values() for twin in _of_same_bytes(rows)]
+    for a, b, how, alike in twin_planes(planes, workers):
+        sides = (_one_of_each(copies[images[number]]) for number in (a, b))
+        twins += [Twin(one.image, other.image, how, alike) for one, other in product(*sides)]
+    place = {row.image: number for number, row in enumerate(manifest)}
+    twins = [twin if place[twin.first] < place[twin.second] else twin.reversed() for twin in twins]
+    return sorted(twins, key=lambda twin: (place[twin.first], place[twin.second]))
+
+
+def _copies(manifest: Manifest, seen: dict[str, Seen]) -> dict[str, list[Row]]:
+    """The first image of the same bytes -> all rows with them; a file that could not be opened is alone."""
     groups = defaultdict(list)
     for row in manifest:
-        groups[seen[row.image].sha256 or row.image].append(row.image)
-    same_bytes = [Twin(one, other, BYTES, 1.0) for one, *others in groups.values() for other in others]
-    images, planes = planes_of({row.image: seen[row.image] for row in manifest})
-    place = {row.image: number for number, row in enumerate(manifest)}
-    known = {(twin.first, twin.second) for twin in same_bytes}
-    found = (Twin(images[a], images[b], how, alike) for a, b, how, alike in twin_planes(planes, workers))
-    twins = same_bytes + [twin for twin in found if (twin.first, twin.second) not in known]
-    return sorted(twins, key=lambda twin: (place[twin.first], place[twin.second]))
+        groups[seen[row.image].sha256 or row.image].append(row)
+    return {rows[0].image: rows for rows in groups.values()}
+
+
+def _one_of_each(rows: Sequence[Row]) -> list[Row]:
+    """The rows if they are few, else the first of each split and grade."""
+    if len(rows) <= FEW:
+        return list(rows)
+    return list({(row.split, row.grade): row for row in reversed(rows)}.values())[::-1]
+
+
+def _of_same_bytes(rows: Sequence[Row]) -> list[Twin]:
+    shown = _one_of_each(rows)
+    pairs = [*combinations(shown, 2), *((rows[0], row) for row in rows if row not in shown)]
+    return [Twin(one.image, other.image, BYTES, 1.0) for one, other in pairs]
 
 
 def twin_planes(planes: np.ndarray, workers: int = 2) -> list[tuple[int, int, str, float]]:
@@ -125,15 +154,21 @@ def across_patients(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
 def across_splits(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
     """The pairs that make a split worthless: one photograph here, one there."""
     rows = rows_by_image(manifest)
-    sides = ((twin, rows[twin.first].split, rows[twin.second].split) for twin in twins)
-    return [twin for twin, one, other in sides if one and other and one != other]
+    return [twin for twin in twins if on_two_sides(rows[twin.first], rows[twin.second])]
 
 
 def contradicting(manifest: Manifest, twins: Sequence[Twin]) -> list[Twin]:
     """The pairs to which graders gave two different grades."""
     rows = rows_by_image(manifest)
-    grades = ((twin, rows[twin.first].grade, rows[twin.second].grade) for twin in twins)
-    return [twin for twin, one, other in grades if None not in (one, other) and one != other]
+    return [twin for twin in twins if contradict(rows[twin.first], rows[twin.second])]
+
+
+def on_two_sides(one: Row, other: Row) -> bool:
+    return bool(one.split and other.split and one.split != other.split)
+
+
+def contradict(one: Row, other: Row) -> bool:
+    return None not in (one.grade, other.grade) and one.grade != other.grade
 
 
 def refuse_across_splits(manifest: Manifest, twins: Sequence[Twin], where: str) -> None:

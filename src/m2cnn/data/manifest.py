@@ -20,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -281,13 +281,3 @@ def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fill_hashes(manifest: Manifest) -> Manifest:
-    """The manifest with sha256 where it was empty. Raises DataError for missing files."""
-    missing = missing_files(manifest)
-    if missing:
-        got = f"{len(missing)} of {len(manifest)} photographs are missing, the first is {missing[0]}"
-        raise DataError(manifest.root, got, "all of them", "Check the folder of photographs.")
-    rows = (row if row.sha256 else replace(row, sha256=file_hash(manifest.path(row))) for row in manifest.rows)
-    return Manifest(tuple(rows), manifest.root)

@@ -91,6 +91,15 @@ def _add(found: dict[str, str], stem: str, image: str, folder: Path) -> None:
     found[stem] = image
 
 
+def only_file(folder: Path, pattern: str, option: str) -> Path:
+    """The one file of a folder that fits a pattern. Raises DataError, which names the option, for none or several."""
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        got = f"{len(found)} files {pattern}" + (f" ({', '.join(path.name for path in found)})" if found else "")
+        raise DataError(folder, got, f"one, or the option {option}", f"Give {option}=PATH.")
+    return found[0]
+
+
 def stem_of(name: str) -> str:
     match = PHOTOGRAPH.fullmatch(name)
     return match["stem"] if match else name

@@ -15,6 +15,7 @@ import numpy as np
 
 from m2cnn.data.imported import OWN_PATIENT, Imported, imported
 from m2cnn.data.manifest import Row, row_from_cells
+from m2cnn.data.pairing import only_file
 from m2cnn.errors import DataError, ImageError
 from m2cnn.photograph import read_image
 from m2cnn.tables import write_atomically
@@ -29,7 +30,7 @@ def retinamnist(folder: str | Path, pictures: str | Path = "", npz: str | Path =
     already with the same picture are kept. npz: which .npz, where the folder has several. Raises DataError when the
     pictures cannot be written, or others lie there by the same names.
     """
-    path = Path(npz) if npz else _only_npz(Path(folder))
+    path = Path(npz) if npz else only_file(Path(folder), "retinamnist*.npz", "npz")
     root = Path(pictures) if pictures else path.with_suffix("")
     rows = [row for part in PARTS for row in _part(path, part, root)]
     notes = [
@@ -37,14 +38,6 @@ def retinamnist(folder: str | Path, pictures: str | Path = "", npz: str | Path =
         "retinamnist: a patient of DeepDRiD, whose photographs these are, may stand in train and val both",
     ]
     return imported("retinamnist", root, rows, notes)
-
-
-def _only_npz(folder: Path) -> Path:
-    found = sorted(folder.glob("retinamnist*.npz"))
-    if len(found) != 1:
-        got = f"{len(found)} files retinamnist*.npz" + (f" ({', '.join(p.name for p in found)})" if found else "")
-        raise DataError(folder, got, "one, or the option npz", "Give npz=PATH.")
-    return found[0]
 
 
 def _part(path: Path, part: str, root: Path) -> Iterator[Row]:

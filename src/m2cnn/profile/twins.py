@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from m2cnn.data.leaks import Twin
+from m2cnn.data.leaks import Twin, contradict, on_two_sides
 from m2cnn.data.manifest import Row
 from m2cnn.data.survey import planes_of
 from m2cnn.profile.table import Table
@@ -36,9 +36,9 @@ def twins_between(one: Table, other: Table, find: Finder) -> list[Twin]:
 def faults(one: Row, other: Row) -> list[str]:
     """What cannot be right when these two are the same photograph, in words."""
     found = []
-    if None not in (one.grade, other.grade) and one.grade != other.grade:
+    if contradict(one, other):
         found.append(f"contradictory grades {one.grade} and {other.grade}")
-    if one.split and other.split and one.split != other.split:
+    if on_two_sides(one, other):
         found.append(f"on two sides: {one.split} and {other.split}")
     if one.patient != other.patient:
         found.append("under two patients")
