@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 from scipy.stats import binomtest
 
-from m2cnn.data import Manifest, Row, fill_hashes, import_dataset
+from m2cnn.data import Manifest, Row, import_dataset
 from m2cnn.data.guard import write_leak_report
 from m2cnn.data.leaks import BYTES, Twin, find_twins, similarities, twin_planes
-from m2cnn.data.survey import Seen, look_at_planes, planes_of, survey
+from m2cnn.data.survey import Seen, look_at_planes, planes_of, survey, with_hashes
 from m2cnn.field import find_field
 from m2cnn.fingerprint import SAME, SAME_BOX, TERNARY_SAME, planes_of_file, ternary_codes, ternary_likeness
 from m2cnn.photograph import PhotographFile, read_image
@@ -40,7 +40,7 @@ def real_sets(data: Path) -> Manifest:
         rows += [replace(row, image=f"{source}/{row.image}", source=source) for row in manifest]
     marked = sorted((data / "idrid").glob("A. Segmentation/1. Original Images/*/*.jpg"))
     rows += [Row(str(path.relative_to(data)), f"marked {path.stem}", source="idrid, marked") for path in marked]
-    return fill_hashes(Manifest(tuple(replace(row, patient=row.image) for row in rows), data))
+    return Manifest(tuple(replace(row, patient=row.image) for row in rows), data)
 
 
 def stem(image: str) -> str:
@@ -265,6 +265,7 @@ def main() -> None:
     manifest = real_sets(options.data)
     with tempfile.TemporaryDirectory() as memory:
         seen = survey(manifest, look_at_planes, memory, options.workers)
+    manifest = with_hashes(manifest, seen)
     twins = find_twins(manifest, seen, options.workers)
     recall_on_real_sets(manifest, seen, twins)
     if options.sheet:
