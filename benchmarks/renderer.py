@@ -33,7 +33,8 @@ from m2cnn.data import import_dataset
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, find_field
 from m2cnn.metrics import auc, auc_of_ranking, rank
-from m2cnn.preprocess import Preprocess, read_image
+from m2cnn.photograph import read_image
+from m2cnn.preprocess import Preprocess
 from m2cnn.synthetic import render, render_patients
 from m2cnn.synthetic.dataset import encode
 
@@ -123,7 +124,8 @@ def bands(picture: np.ndarray, seen: np.ndarray) -> dict[str, float]:
         detail = (fine - coarse)[seen]
         spread = detail.std(axis=0)
         row |= {f"{c} band {number}": float(v) for c, v in zip("rgb", np.log(spread / mean + 1e-4), strict=True)}
-        likeness = np.corrcoef(detail.T + 1e-3 * np.arange(len(detail)) % 2)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a flat channel is like nothing
+            likeness = np.nan_to_num(np.corrcoef(detail.T))
         row |= {f"rg band {number}": float(likeness[0, 1]), f"gb band {number}": float(likeness[1, 2])}
         row[f"skew band {number}"] = float(((detail[:, 1] / (spread[1] + 1e-3)) ** 3).mean())
     return row

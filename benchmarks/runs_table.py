@@ -3,8 +3,8 @@
 python benchmarks/runs_table.py runs/eyepacs-mt runs/eyepacs-m2cnn
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from m2cnn.summary import read_metrics, shown
@@ -39,7 +39,14 @@ def row(run: Path) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    runs = parser.parse_args().runs
     print(f"| {HEAD} |\n|{'---|' * (HEAD.count('|') + 1)}")
-    for folder in sys.argv[1:]:
-        print(row(Path(folder)))
+    for folder in runs:
+        print(row(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
-from m2cnn.data import IMPORTERS, read_manifest
+from m2cnn.data import IMPORTERS, Manifest, read_manifest, write_manifest
 from m2cnn.grades import DISCLAIMER
 from m2cnn.synthetic import render
 
@@ -188,6 +190,47 @@ def test_data_verbs(capsys, tmp_path):
     assert code == UNGRADED and first in out
 
 
+def test_nothing_that_is_there_is_written_over(capsys, rendered, tmp_path):
+    """--out names a new file: not a photograph, not a manifest with splits, not a device."""
+    taken = tmp_path / "taken.jpg"
+    taken.write_bytes(b"a photograph")
+    manifest = rendered.root / "manifest.csv"
+    for words in (
+        ("import", "folders", rendered.root, "--out", taken),
+        ("import", "table", rendered.root, f"csv={manifest}", "--out", taken),
+        ("split", manifest, "--out", taken),
+        ("check", manifest, "--out", tmp_path / "c", "--without-leaks", taken),
+        ("check", manifest, "--out", tmp_path / "c", "--without-leaks", "/dev/null"),
+    ):
+        code, _, err = run(capsys, "data", *words)
+        assert code == REFUSED and ("it exists" in err or "folder" in err), words
+    assert taken.read_bytes() == b"a photograph" and not Path("/dev/null").is_file()
+
+
+def test_a_manifest_elsewhere_is_split_with_its_folder_named(capsys, rendered, tmp_path):
+    table = tmp_path / "set.csv"
+    bare = Manifest(tuple(replace(row, split="") for row in rendered), rendered.root)
+    write_manifest(bare, table)
+    code, _, err = run(capsys, "data", "split", table)
+    assert code == REFUSED and "are missing" in err
+    code, out, err = run(capsys, "data", "split", table, "--images", rendered.root)
+    assert code == OK and f"use it with --images {rendered.root}" in out, err
+    assert all(row.split for row in read_manifest(table))
+    words = ("data", "kfold", table, "--images", rendered.root, "--k", 2, "--out", tmp_path / "folds")
+    assert run(capsys, *words)[0] == OK
+    code, _, err = run(capsys, "data", "check", table)
+    assert code == REFUSED and "Name it with --images" in err
+
+
+def test_check_names_what_cannot_be_read(capsys, rendered, tmp_path):
+    for row in rendered.rows[:3]:
+        (tmp_path / row.image).write_bytes(rendered.path(row).read_bytes()[: 300 if row is rendered.rows[1] else None])
+    rows = tuple(replace(row, sha256="") for row in rendered.rows[:3])
+    write_manifest(Manifest(rows, tmp_path), tmp_path / "manifest.csv")
+    code, out, _ = run(capsys, "data", "check", tmp_path, "--out", tmp_path / "check")
+    assert code == UNGRADED and f"{rows[1].image}: damaged picture" in out and rows[0].image not in out
+
+
 def test_data_kfold_writes_a_manifest_per_fold(capsys, rendered, tmp_path):
     words = ["data", "kfold", rendered.root / "manifest.csv", "--k", 3, "--out", tmp_path / "folds"]
     code, out, err = run(capsys, *words)
@@ -201,7 +244,9 @@ def test_data_kfold_writes_a_manifest_per_fold(capsys, rendered, tmp_path):
     for fold, patients in zip(folds, held, strict=True):
         assert not patients & {row.patient for row in fold if row.split != "val"}
         assert [row.image for row in fold] == [row.image for row in rendered]
-    code, _, err = run(capsys, *words)
+    (tmp_path / "folds" / "fold-1.csv").unlink()
+    assert run(capsys, *words)[0] == OK  # as after a kill
+    code, _, err = run(capsys, *words, "--seed", 1)
     assert code == REFUSED and "fold-1.csv: it exists" in err
     code, _, err = run(capsys, *words[:4], 1, "--out", tmp_path / "more")
     assert code == REFUSED and "k is 1" in err and not (tmp_path / "more").exists()
@@ -222,7 +267,7 @@ def test_data_render_takes_fields_cameras_and_nuisances(capsys, tmp_path):
     words = ("--patients", 1, "--size", 96, "--workers", 1, "--fields", 2, "--cameras", "idrid")
     code, out, err = run(capsys, "data", "render", tmp_path / "r", *words, "laser=1", "flare=0")
     assert code == OK and "4 photographs of 1 patients" in out
-    assert "patient" not in err  # the bar is for a terminal
+    assert err == "rendering patients: 1 of 1\n"
     rows = read_manifest(tmp_path / "r" / "manifest.csv").rows
     assert [row.eye for row in rows] == ["left", "left", "right", "right"]
     made = json.loads((tmp_path / "r" / "rendering.json").read_text(encoding="utf-8"))

@@ -136,10 +136,11 @@ def test_one_process_at_a_time(tmp_path):
 def test_what_a_kill_left_half_written_is_swept(tmp_path):
     folder = LocalFolder(tmp_path)
     folder.write("a/b.png", b"whole")
-    for name in ("a/.b.png.123", "a/.keep", "a/c.123"):
+    for name in ("a/.b.png.m2cnn-123", "a/.keep", "a/.notes.2024", "a/c.m2cnn-123"):
         (tmp_path / name).write_text("")
+    (tmp_path / "a/.d.m2cnn-1").mkdir()
     folder.sweep()
-    assert folder.names("a") == [".keep", "b.png", "c.123"]
+    assert folder.names("a") == [".keep", ".notes.2024", "b.png", "c.m2cnn-123"]
 
 
 def test_without_fsspec_paths_work_and_urls_say_what_is_missing(tmp_path, monkeypatch):

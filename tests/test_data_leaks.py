@@ -23,8 +23,8 @@ from m2cnn.data.leaks import (
     contradicting,
     find_twins,
     refuse_across_splits,
-    without_leaks,
 )
+from m2cnn.data.splits import without_leaks
 from m2cnn.data.survey import Seen, look_at_planes, survey
 from m2cnn.errors import BundleError, DataError, SettingError
 from m2cnn.evaluate import evaluate
@@ -135,6 +135,14 @@ def test_training_gives_way_to_a_test_set():
     assert without_leaks(manifest, [Twin("3.jpg", "6.jpg", AGAIN, 0.9)]).rows == rows  # no training in it
 
 
+def test_a_leak_through_a_third_photograph_goes_too():
+    """Of a chain train = train = test no link may stay, nor another photograph of their patients."""
+    rows = [Row(f"{n}.jpg", f"p{n}", split="train") for n in range(3)] + [Row("t.jpg", "t", split="test")]
+    manifest = Manifest((*rows, Row("more.jpg", "p0", split="train"), Row("far.jpg", "far", split="train")), None)
+    chain = [Twin("0.jpg", "1.jpg", AGAIN, 0.9), Twin("1.jpg", "t.jpg", AGAIN, 0.9)]
+    assert [row.image for row in without_leaks(manifest, chain)] == ["2.jpg", "t.jpg", "far.jpg"]
+
+
 def test_patients_who_share_a_photograph_stay_together():
     rows = tuple(Row(f"{n}.jpg", str(n), grade=n % 5) for n in range(60))
     manifest = Manifest(rows, None)
@@ -167,8 +175,23 @@ def test_the_report_names_and_shows_the_pairs(folder, seen, tmp_path):
 def test_the_sheet_survives_strange_names_and_files(tmp_path):
     write(tmp_path / "眼 ünï.png", render(1, 0, size=96).image)
     (tmp_path / "gone.jpg").write_bytes(b"nothing")
-    manifest = Manifest((Row("眼 ünï.png", "1"), Row("gone.jpg", "2")), tmp_path)
-    assert contact_sheet(manifest, [Twin("眼 ünï.png", "gone.jpg", AGAIN, 0.8)])[:2] == b"\xff\xd8"
+    write(tmp_path / "thin.png", np.zeros((16, 9000, 3), np.uint8))
+    manifest = Manifest(tuple(Row(name, name) for name in ("眼 ünï.png", "gone.jpg", "thin.png")), tmp_path)
+    twins = [Twin("眼 ünï.png", "gone.jpg", AGAIN, 0.8), Twin("thin.png", "gone.jpg", AGAIN, 0.8)]
+    assert contact_sheet(manifest, twins)[:2] == b"\xff\xd8"
+
+
+def test_the_report_shows_nothing_of_the_lockbox(tmp_path):
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, np.full((96, 96, 3), 250, np.uint8))
+    rows = Row("a.png", "a", grade=3, split="lockbox"), Row("b.png", "b", grade=4, split="test")
+    manifest = Manifest(rows, tmp_path)
+    table, sheet = write_leak_report(tmp_path / "report", manifest, [Twin("a.png", "b.png", AGAIN, 0.8)])
+    assert ", | 4," in table.read_text()
+    picture = np.asarray(Image.open(sheet))
+    assert abs(int(picture[130, 130, 0]) - 128) < 8 and picture[130, 400].min() > 240
+    assert write_leak_report(tmp_path / "report", manifest, []) == []
+    assert list((tmp_path / "report").iterdir()) == []  # an old report says nothing of a mended set
 
 
 # On the way of training and evaluation

@@ -60,7 +60,11 @@ names = st.text(letters.filter(lambda c: c not in "\\/:"), min_size=1).filter(la
 @settings(max_examples=30)
 @example([Row('a b "c", d.png', "ö 1", source="'")])
 @given(
-    st.lists(st.builds(Row, names, text, source=text, grade=st.none() | st.integers(0, 4)), unique_by=lambda r: r.image)
+    st.lists(
+        st.builds(Row, names, text, source=text, grade=st.none() | st.integers(0, 4)),
+        min_size=1,
+        unique_by=lambda r: r.image,
+    )
 )
 def test_any_text_survives(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("any") / "m.csv"

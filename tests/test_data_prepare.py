@@ -256,7 +256,7 @@ def test_kill_9_in_the_middle_leaves_no_half_file_and_goes_on(photographs, tmp_p
     process.wait()
     time.sleep(0.2)  # its workers end with it
     assert not (tmp_path / "out" / "manifest.csv").exists()
-    (tmp_path / "out" / "pictures" / "train" / ".05.jpeg.png.77").write_text("half")
+    (tmp_path / "out" / "pictures" / "train" / ".05.jpeg.png.m2cnn-77").write_text("half")
     whole = {path.name for path in (tmp_path / "out" / "pictures" / "train").glob("[!.]*")}
     assert 16 <= len(whole) < 40
 
@@ -294,6 +294,49 @@ def test_other_settings_or_other_code_are_never_mixed_in(photographs, tmp_path, 
     with pytest.raises(DataError, match=r"prepared with code .*; expected code"):
         prepare(few, tmp_path / "out", 256, workers=1)
     assert contents(tmp_path / "out") == before
+
+
+def test_a_lost_photograph_is_a_row_and_a_lost_disk_an_error(photographs, tmp_path, capsys):
+    """What is missing in a local set is named too; when nothing more can be opened, nothing is called finished."""
+    write_manifest(photographs, photographs.root / "manifest.csv")
+    photographs.path(photographs.rows[3]).unlink()
+    words = [
+        "data",
+        "prepare",
+        str(photographs.root),
+        "--out",
+        str(tmp_path / "out"),
+        "--size",
+        "128",
+        "--workers",
+        "1",
+    ]
+    assert main(words) == UNGRADED
+    assert "train/03.jpeg: cannot be opened (No such file or directory)" in capsys.readouterr().out
+    assert len(open_data(tmp_path / "out")) == 39
+    (photographs.root / "train").rename(photographs.root / "unmounted")
+    with pytest.raises(
+        DataError, match=r"16 photographs in a row cannot be opened; train/00.jpeg: .*Is the disk there"
+    ):
+        prepare(photographs, tmp_path / "second", 128, workers=1)
+    assert not (tmp_path / "second" / "manifest.csv").exists()
+    (photographs.root / "unmounted").rename(photographs.root / "train")
+    assert len(prepare(photographs, tmp_path / "second", 128, workers=1).manifest) == 39
+
+
+def test_a_kill_in_the_first_instant_leaves_a_folder_that_goes_on(photographs, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".prepared.json.m2cnn-77").write_text("{")
+    assert prepare(photographs, tmp_path / "out", 128, workers=1).fresh == 40
+
+
+def test_names_and_files_that_no_disk_takes_are_rows(photographs, tmp_path, monkeypatch):
+    long = "train/" + "x" * 230 + ".jpeg"
+    photographs.path(photographs.rows[0]).rename(photographs.root / long)
+    monkeypatch.setattr(prepare_module, "MAX_BYTES", photographs.path(photographs.rows[1]).stat().st_size - 1)
+    rows = (replace(photographs.rows[0], image=long), *photographs.rows[1:2])
+    reasons = prepare(Manifest(rows, photographs.root), tmp_path / "out", 128, workers=1).unreadable
+    assert "235 bytes long, more than 220" in reasons[long] and "bytes, more than" in reasons["train/01.jpeg"]
 
 
 def test_a_folder_with_other_files_is_left_alone(photographs, tmp_path):

@@ -1,5 +1,7 @@
 """Photographs are decoded as small as allowed, and never smaller; what is found of them holds at every scale."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -83,6 +85,32 @@ def test_orientation_holds_at_every_scale(large, tmp_path):
 def test_damage_is_refused_at_every_scale(large, diameter):
     with pytest.raises(ImageError, match=r"damaged|missing"):
         read_photograph(large[1][: len(large[1]) // 2], diameter)
+
+
+LOST = {
+    "turned by half": {"exif": 3},
+    "turned by a quarter": {"exif": 6},
+    "CMYK": {"mode": "CMYK"},
+    "progressive": {"progressive": True},
+    "progressive, CMYK": {"progressive": True, "mode": "CMYK"},
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_a_jpeg_that_lost_its_end_is_refused(large, kind, share):
+    """Cut off and closed again, as some programs that save what they got do: libjpeg fills in grey, or blurs."""
+    options = dict(LOST[kind])
+    picture = Image.fromarray(large[0]).convert(options.pop("mode", "RGB"))
+    exif = picture.getexif()
+    exif[274] = options.pop("exif", 1)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90, exif=exif, **options)
+    whole = file.getvalue()
+    assert read_photograph(whole, 100).image.shape[2] == 3
+    for diameter in (100, 9999):
+        with pytest.raises(ImageError, match=r"lower part is missing|last scans are missing"):
+            read_photograph(whole[: int(share * len(whole))] + b"\xff\xd9", diameter)
 
 
 def test_no_field_is_said(tmp_path):

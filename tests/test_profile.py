@@ -18,6 +18,8 @@ from m2cnn import profile as package
 from m2cnn import report
 from m2cnn.cli import OK, REFUSED, main
 from m2cnn.data import Manifest, Row, write_manifest
+from m2cnn.data.leaks import Twin
+from m2cnn.data.prepare import prepare
 from m2cnn.data.rendered import render_manifest
 from m2cnn.data.survey import Seen, survey
 from m2cnn.errors import DataError, MissingExtra, SettingError
@@ -33,18 +35,19 @@ from m2cnn.profile.measures import BY_NAME
 from m2cnn.profile.page import profile_page
 from m2cnn.profile.statistics import contrasts, eye_agreement, grade_correlations, shares
 from m2cnn.profile.suspicious import Suspect, distances, rare_frames, some_of_each_kind, suspects
-from m2cnn.profile.table import table_of
+from m2cnn.profile.table import table_of, without_lockbox
 from m2cnn.synthetic.nuisances import NONE
 
 NASTY = '<img src=x>&".png'
 
 
-def identical_planes(planes: np.ndarray) -> list[tuple[int, int, str, float]]:
+def identical_planes(manifest: Manifest, seen: dict[str, Seen]) -> list[Twin]:
     """Copies of a file: for the tests that are not about twins."""
     groups = defaultdict(list)
-    for number, plane in enumerate(planes):
-        groups[plane.tobytes()].append(number)
-    return [(a, b, "same picture", 1.0) for group in groups.values() for a, b in pairwise(group)]
+    for row in manifest:
+        if planes := seen[row.image].planes:
+            groups[planes].append(row.image)
+    return [Twin(a, b, "same picture", 1.0) for group in groups.values() for a, b in pairwise(group)]
 
 
 def looked_at(name, manifest, cache):
@@ -81,7 +84,10 @@ def fake(values, grades=None, patients=None, name="fake", frames=None):
     count = len(next(iter(values.values())))
     patients = [f"p{k}" for k in range(count)] if patients is None else patients
     grades = [None] * count if grades is None else grades
-    rows = tuple(Row(f"{name}{k}.png", str(p), grade=g) for k, (p, g) in enumerate(zip(patients, grades, strict=True)))
+    rows = tuple(
+        Row(f"{name}{k}.png", str(p), grade=g, split="train")
+        for k, (p, g) in enumerate(zip(patients, grades, strict=True))
+    )
     frames = [(100.0, 100.0)] * count if frames is None else frames
     seen = {
         row.image: Seen("", {"width": w, "height": h, **{key: float(v[k]) for key, v in values.items()}}, b"")
@@ -209,10 +215,10 @@ def faulty(some, healthy, tmp_path_factory, cache):
     cv2.imwrite(str(copies.root / "black.png"), np.zeros((224, 224, 3), np.uint8))
     cv2.imwrite(str(copies.root / "night.png"), (read_image(copies.path(twin)) * 0.1).astype(np.uint8))
     bad = (
-        Row(NASTY, 'p<b>"', grade=(twin.grade + 1) % 5),
-        Row("text.jpg", "text"),
-        Row("black.png", "black"),
-        Row("night.png", "night", grade=4),
+        Row(NASTY, 'p<b>"', grade=(twin.grade + 1) % 5, split="train"),
+        Row("text.jpg", "text", split="train"),
+        Row("black.png", "black", split="train"),
+        Row("night.png", "night", grade=4, split="train"),
     )
     manifest = Manifest((*copies.rows, *bad), copies.root)
     write_manifest(manifest, copies.root / "manifest.csv")
@@ -539,11 +545,41 @@ def test_patients_with_many_photographs_widen_the_interval(numbers):
     assert together[0].auc.estimate.high - together[0].auc.estimate.low > 1.5 * (alone.high - alone.low)
 
 
+def test_too_few_to_compare_is_not_no_difference():
+    """A pilot of fifteen photographs must not be called like the training set for want of numbers."""
+    dark, bright = (fake({"brightness": np.full(15, value)}, [k % 5 for k in range(15)]) for value in (0.1, 0.9))
+    html = comparison_page(compare_sets(dark, bright, identical_planes), pictures=False)
+    assert "Too few photographs to compare" in html and "Nothing that was measured" not in html
+    assert "Too few to say what is usual" in profile_page(profile(dark, identical_planes))
+
+
+def test_a_weak_correlation_is_not_called_none(numbers):
+    grades = numbers.integers(0, 5, 24)
+    sure = fake({"brightness": np.resize([0.3, 0.5, 0.7], 1000)}, np.repeat(range(5), 200).tolist())
+    for table, said in (
+        (fake({"brightness": numbers.normal(0.5, 0.1, 24)}, grades.tolist()), "there are too few photographs to"),
+        (sure, "No measure tells much of the grade."),
+    ):
+        assert said in profile_page(profile(table, identical_planes))
+
+
+def test_unassigned_photographs_of_the_lockbox_stay_closed():
+    rows = tuple(Row(f"{k}.png", str(k)) for k in range(300))
+    opened = without_lockbox(Manifest(rows, None))
+    assert 240 < len(opened) < 300 and opened.rows == Manifest(rows, None).select("all").rows
+
+
+def test_what_was_prepared_small_is_measured_too(some, tmp_path, cache):
+    done = prepare(Manifest(some.rows[:3], some.root), tmp_path / "small", 128, workers=1)
+    table = looked_at("small", done.manifest, cache)
+    assert table.readable.all() and np.median(table.values("diameter")) == pytest.approx(128, abs=4)
+
+
 def test_agreement_of_two_eyes(numbers):
     left = numbers.integers(0, 5, 60)
     right = (left + numbers.integers(-1, 2, 60)).clip(0, 4)
     rows = [
-        Row(f"{k}_{eye}.png", str(k), eye=eye, grade=int(grade))
+        Row(f"{k}_{eye}.png", str(k), eye=eye, grade=int(grade), split="train")
         for k, pair in enumerate(zip(left, right, strict=True))
         for eye, grade in zip(("left", "right"), pair, strict=True)
     ]
@@ -611,7 +647,10 @@ def test_grades_that_are_mixed_differently_are_said(numbers):
     values = {"brightness": np.full(40, 0.5)}
     one, other = fake(values, [0] * 30 + [2] * 10, name="a"), fake(values, [0] * 10 + [4] * 30, name="b")
     found = compare_sets(one, other, identical_planes)
-    assert any("25 % of a and 75 % of b are referable" in said for said in reasons_to_fail(found))
+    (said,) = (said for said in reasons_to_fail(found) if "mixed differently" in said)
+    assert re.search(r"25 % \(.*\) of a and 75 % \(.*\) of b are referable", said)
+    few = compare_sets(fake(values, [0] * 20 + [2] * 20, name="c"), fake(values, [0] * 18 + [2] * 22), identical_planes)
+    assert not any("mixed differently" in said for said in reasons_to_fail(few))
     assert "40 patient ids stand in both sets" in " ".join(overlap(found))
 
 

@@ -33,6 +33,14 @@ def test_grades_that_are_not_wanted_never_come():
     assert set(np.ravel(grades)) == {0, 2}
 
 
+def test_grades_keep_their_frequencies_in_both_eyes():
+    wanted = np.array([0.735, 0.07, 0.15, 0.025, 0.02])  # EyePACS
+    drawn = np.array([draw_grades(3, patient, tuple(wanted)) for patient in range(20_000)])
+    for eye in (0, 1):
+        assert np.bincount(drawn[:, eye], minlength=5) / len(drawn) == pytest.approx(wanted, abs=0.012)
+    assert 0.75 < (drawn[:, 0] == drawn[:, 1]).mean() < 0.97
+
+
 def test_render_patients_is_render():
     for patient, eye, grade, one in render_patients(2, 8, 96, lesions=False):
         again = render(8, grade, eye=eye, size=96, patient=patient, lesions=False)
@@ -48,7 +56,7 @@ def test_a_folder_of_photographs_and_its_rows(tmp_path):
         data = (tmp_path / "one" / row["image"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
         assert (row["source"], row["split"], row["dme"], row["quality"]) == ("m2cnn synthetic", "", "", "")
-    assert render_dataset(tmp_path / "two", 3, 4, 96, workers=2, progress=True) == rows
+    assert render_dataset(tmp_path / "two", 3, 4, 96, workers=2) == rows
 
 
 def test_png_keeps_every_pixel_and_jpeg_nearly(tmp_path):
@@ -82,7 +90,7 @@ def test_thumbnails_do_not_show_the_grade():
         ({"grade": 5}, r"grade is 5; expected 0\.\.4"),
         ({"grade": -1}, r"grade is -1; expected 0\.\.4"),
         ({"grade": 0, "eye": "both"}, "eye is 'both'"),
-        ({"grade": 0, "size": 20}, "size is 20; expected 64 px"),
+        ({"grade": 0, "size": 20}, "size is 20; expected 64..8192 px"),
         ({"grade": 0, "seed": -1}, "whole numbers from 0"),
         ({"grade": 0, "patient": -3}, "whole numbers from 0"),
     ],
@@ -103,6 +111,32 @@ def test_render_dataset_refuses(tmp_path):
         render_dataset(tmp_path, 1, 0, 96, file_format="bmp")
     with pytest.raises(SettingError, match="patients=0"):
         render_dataset(tmp_path, 0, 0, 96)
+    for wrong in ({"seed": -1}, {"size": 10**6}, {"workers": 0}, {"cameras": ["kowa"]}):
+        with pytest.raises(SettingError):
+            render_dataset(**{"folder": tmp_path / "none", "patients": 1, "seed": 0, "size": 96, **wrong})
+    assert not (tmp_path / "none").exists()  # nothing was claimed for settings that are refused
+
+
+def test_masks_lie_beside_the_photographs(tmp_path):
+    rows = render_dataset(tmp_path, 2, 1, 160, workers=1, grades=(0, 0, 0, 0, 1), masks=True)
+    for patient in range(2):
+        for row in rows[2 * patient : 2 * patient + 2]:
+            one = render(1, row["grade"], eye=row["eye"], size=160, patient=patient)
+            name = row["image"].removesuffix(".jpeg") + ".png"
+            found = {path.parent.name: cv2.imread(str(path), -1) for path in (tmp_path / "masks").glob(f"*/{name}")}
+            assert found.keys() == one.masks.keys() > {"disc"}
+            assert all(np.array_equal(found[kind], 255 * mask) for kind, mask in one.masks.items())
+
+
+def test_what_somebody_else_put_there_is_not_taken_for_ours(tmp_path):
+    (tmp_path / "s4-p00000_left.jpeg").write_bytes(b"\xff\xd8 an older renderer's \xff\xd9")
+    with pytest.raises(SettingError, match=r"other files, such as s4-p00000_left.jpeg; expected an empty folder"):
+        render_dataset(tmp_path, 1, 4, 96, workers=1)
+    rows = render_dataset(tmp_path / "own", 1, 4, 96, workers=1)
+    broken = tmp_path / "own" / rows[0]["image"]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    assert render_dataset(tmp_path / "own", 1, 4, 96, workers=1) == rows and broken.read_bytes() == whole
 
 
 # Fields, cameras, and a folder that was begun

@@ -1,6 +1,7 @@
 """Nuisances, cameras and fields: each changes the photograph, none knows the grade, and two fields show one eye."""
 
 from dataclasses import fields, replace
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from m2cnn.errors import SettingError
 from m2cnn.quality import check_fundus
 from m2cnn.synthetic import CAMERAS, NONE, Nuisances, parse_nuisances, render
+from m2cnn.synthetic.cameras import draw_camera
 from m2cnn.synthetic.nuisances import draw_condition
 
 NAMES = [field.name for field in fields(Nuisances)]
@@ -118,8 +120,10 @@ def test_cameras_differ_in_colour_and_are_drawn_by_their_share():
         pictures = [plain(patient, camera=camera).image for patient in range(6)]
         colours[camera] = np.median([np.median(one[one.max(2) > 20], 0) for one in pictures], 0)
     assert colours["idrid"][2] < 0.6 * colours["eyepacs"][2]  # hardly any blue
-    drawn = [render(1, 0, patient=patient, size=64).camera for patient in range(60)]
-    assert set(drawn) == set(CAMERAS)
+    drawn = [draw_camera(tuple(CAMERAS), np.random.default_rng((1, n))).name for n in range(4000)]
+    for name, camera in CAMERAS.items():
+        assert drawn.count(name) / len(drawn) == pytest.approx(camera.share, abs=0.025)
+    assert len({render(1, 0, patient=patient, size=64).camera for patient in range(20)}) > 1
     assert {plain(patient, camera=("idrid", "handheld")).camera for patient in range(12)} == {"idrid", "handheld"}
 
 
@@ -127,7 +131,8 @@ def test_the_camera_changes_neither_eye_nor_lesions():
     """Lesions are planned in the camera's own field, so their places differ, but not the eye."""
     pictures = [render(1, 2, patient=4, size=128, camera=camera, nuisances=ALWAYS) for camera in CAMERAS]
     deposits = [{m.outline.tobytes() for m in one.marks if m.kind == "drusen"} for one in pictures]
-    assert set.intersection(*deposits)
+    for one, other in combinations(deposits, 2):
+        assert len(one & other) > 0.6 * min(len(one), len(other)) > 3
 
 
 @pytest.mark.parametrize(

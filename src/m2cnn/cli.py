@@ -28,8 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
         return INTERRUPTED
-    except (M2cnnError, OSError) as error:
+    except M2cnnError as error:
         print(f"m2cnn: {error}", file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        what = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"m2cnn: {what}; expected a place to read or write. Check path, rights and space.", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         print(f"m2cnn: interrupted{RESUME.get(options.run, '')}", file=sys.stderr)

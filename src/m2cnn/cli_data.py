@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
 
 if TYPE_CHECKING:
+    from m2cnn.data import Manifest
     from m2cnn.data.guard import Guarded
 
 
@@ -37,30 +37,35 @@ def data_options(one: argparse.ArgumentParser) -> None:
     )
     box = verb(verbs, "open-lockbox", data_open_lockbox, "open the lockbox; that it was opened is recorded for good")
     box.add_argument("manifest")
-    box.add_argument("--by", required=True)
-    box.add_argument("--reason", required=True)
+    box.add_argument("--by", required=True, help="who opens it")
+    box.add_argument("--reason", required=True, help="why: both are recorded for good")
     _render_options(verb(verbs, "render", data_render, "render synthetic photographs with their manifest"))
     _profile_options(verb(verbs, "profile", data_profile, "write a page: what a set is like, or how two differ"))
 
 
 def _split_options(split: argparse.ArgumentParser) -> None:
-    split.add_argument("manifest")
-    split.add_argument("--train", type=float, default=0.8)
-    split.add_argument("--val", type=float, default=0.1)
-    split.add_argument("--test", type=float, default=0.1)
+    _data_to_split(split)
+    split.add_argument("--train", type=float, default=0.8, help="share of the other patients (default: 0.8)")
+    split.add_argument("--val", type=float, default=0.1, help="share of the other patients (default: 0.1)")
+    split.add_argument("--test", type=float, default=0.1, help="share of the other patients (default: 0.1)")
     split.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
-    split.add_argument("--seed", type=int, default=0)
-    split.add_argument("--out", help="where to write (default: in place)")
+    split.add_argument("--seed", type=int, default=0, help="other numbers deal otherwise (default: 0)")
+    split.add_argument("--out", help="manifest CSV to write (default: in place)")
     split.add_argument("--cache", help="folder that remembers what was seen of photographs")
 
 
 def _kfold_options(folds: argparse.ArgumentParser) -> None:
-    folds.add_argument("manifest")
+    _data_to_split(folds)
     folds.add_argument("--k", type=int, default=5, help="number of folds (default: 5)")
     folds.add_argument("--out", required=True, help="folder for fold-1.csv, fold-2.csv, ...")
     folds.add_argument("--lockbox", type=float, default=0.1, help="share of patients set aside first (default: 0.1)")
-    folds.add_argument("--seed", type=int, default=0)
+    folds.add_argument("--seed", type=int, default=0, help="other numbers deal otherwise (default: 0)")
     folds.add_argument("--cache", help="folder that remembers what was seen of photographs")
+
+
+def _data_to_split(one: argparse.ArgumentParser) -> None:
+    one.add_argument("manifest", help="manifest CSV, NAME:FOLDER, or the folder of a known dataset")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
@@ -69,18 +74,19 @@ def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
     check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
     check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
-    check.add_argument("--workers", type=int, default=2)
+    check.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
 
 def _render_options(render: argparse.ArgumentParser) -> None:
     render.add_argument("folder")
-    render.add_argument("--patients", type=int, default=100)
-    render.add_argument("--size", type=int, default=720)
-    render.add_argument("--seed", type=int, default=0)
+    render.add_argument("--patients", type=int, default=100, help="number of patients, two eyes each (default: 100)")
+    render.add_argument("--size", type=int, default=720, help="px of the square photographs (default: 720)")
+    render.add_argument("--seed", type=int, default=0, help="other photographs for each (default: 0)")
     render.add_argument("--no-lesions", action="store_true", help="the same photographs without lesions")
+    render.add_argument("--masks", action="store_true", help="also masks/KIND/NAME.png, white where a lesion is drawn")
     render.add_argument("--fields", type=int, default=1, help="photographs of each eye: 1, or 2 (second at the disc)")
     render.add_argument("--cameras", help="comma-separated; default: all (eyepacs,idrid,handheld)")
-    render.add_argument("--workers", type=int, default=2)
+    render.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     render.set_defaults(settings=[])
     render.epilog = "KEY=SHARE sets how often a nuisance comes: laser=0 drusen=0.2 flare=1. " + DISCLAIMER
 
@@ -90,7 +96,7 @@ def _profile_options(profile: argparse.ArgumentParser) -> None:
     profile.add_argument("--out", required=True, metavar="PAGE.html")
     profile.add_argument("--images", nargs="+", default=[], help="folder that a manifest's paths start from, per set")
     profile.add_argument("--cache", help="folder that remembers what was seen (default: .m2cnn-cache beside the page)")
-    profile.add_argument("--workers", type=int, default=2)
+    profile.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     profile.add_argument("--no-pictures", action="store_true", help="no thumbnails; row numbers in place of names")
 
 
@@ -118,7 +124,7 @@ def data_import(options: argparse.Namespace) -> None:
     if taken := {"name", "folder"} & pairs.keys():
         raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
     imported = import_dataset(options.name, folder, **pairs)
-    out = Path(options.out) if options.out else _new(imported.manifest.root / "manifest.csv")
+    out = _new(Path(options.out) if options.out else imported.manifest.root / "manifest.csv")
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
     print(f"{out}: {len(imported.manifest)} photographs{_elsewhere(out, imported.manifest.root)}")
@@ -132,42 +138,58 @@ def _elsewhere(out: Path, root: Path) -> str:
 def _new(path: Path) -> Path:
     """Raises SettingError for a manifest that is there already: its splits and its lockbox would be lost."""
     if path.exists():
-        raise SettingError(path, "it exists", "no manifest yet", "Name another with --out, or remove it yourself.")
+        raise SettingError(path, "it exists", "a file that is not there yet", "Name another, or remove it yourself.")
     return path
 
 
 def data_split(options: argparse.Namespace) -> None:
-    from m2cnn.data import assign_splits, read_manifest, write_manifest
+    from m2cnn.data import assign_splits, open_data, write_manifest
 
     proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
-    out = Path(options.out or options.manifest)
+    manifest = open_data(options.manifest, options.images)
+    out = _new(Path(options.out)) if options.out else _in_place(options.manifest)
     # What is refused without a look at the photographs, at once.
-    assign_splits(read_manifest(options.manifest), proportions, options.seed, options.lockbox)
-    guarded = _guarded(options, out.with_name(out.stem + "-leaks"))
+    assign_splits(manifest, proportions, options.seed, options.lockbox)
+    guarded = _guarded(manifest, options, out.with_name(out.stem + "-leaks"))
     manifest = assign_splits(guarded.manifest, proportions, options.seed, options.lockbox, guarded.twins)
     write_manifest(manifest, out)
     for name in ("train", "val", "test", "lockbox"):
         rows = [row for row in manifest if row.split == name]
         print(f"{name}: {len(rows)} photographs of {len({row.patient for row in rows})} patients")
+    print(f"{out}{_elsewhere(out, manifest.root)}")
 
 
-def _guarded(options: argparse.Namespace, report: Path) -> Guarded:
+def _in_place(data: str) -> Path:
+    """The CSV that a set's splits are written into. Raises SettingError for a set that has none yet."""
+    path = Path(data) / "manifest.csv" if Path(data).is_dir() else Path(data)
+    if not path.is_file():
+        raise SettingError("data split", f"{data} has no manifest", "--out FILE", "Name the manifest to write.")
+    return path
+
+
+def _guarded(manifest: Manifest, options: argparse.Namespace, report: Path) -> Guarded:
     """The manifest with the photographs in it that are the same, and so belong on one side."""
-    from m2cnn.data import read_manifest
     from m2cnn.data.guard import guard
-    from m2cnn.data.opening import complete
+    from m2cnn.data.survey import refuse_changed
 
     with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
-        return guard(complete(read_manifest(options.manifest)), memory, report)
+        guarded = guard(manifest, memory, report)
+    refuse_changed(guarded.seen)
+    return guarded
 
 
 def data_kfold(options: argparse.Namespace) -> None:
-    from m2cnn.data import kfold, read_manifest, write_manifest
+    from m2cnn.data import kfold, open_data, write_manifest
+    from m2cnn.data.manifest import manifest_bytes
 
-    paths = [_new(Path(options.out) / f"fold-{number}.csv") for number in range(1, options.k + 1)]
-    kfold(read_manifest(options.manifest), options.k, options.seed, options.lockbox)
-    guarded = _guarded(options, Path(options.out) / "leaks")
+    manifest = open_data(options.manifest, options.images)
+    kfold(manifest, options.k, options.seed, options.lockbox)
+    guarded = _guarded(manifest, options, Path(options.out) / "leaks")
     folds = kfold(guarded.manifest, options.k, options.seed, options.lockbox, guarded.twins)
+    paths = [Path(options.out) / f"fold-{number}.csv" for number in range(1, len(folds) + 1)]
+    for path, fold in zip(paths, folds, strict=True):
+        if not (path.is_file() and path.read_bytes() == manifest_bytes(fold)):  # of a call that was killed
+            _new(path)
     for path, fold in zip(paths, folds, strict=True):
         write_manifest(fold, path)
         held = [row for row in fold if row.split == "val"]
@@ -178,26 +200,34 @@ def data_kfold(options: argparse.Namespace) -> None:
 def data_check(options: argparse.Namespace) -> int:
     from m2cnn.data import check_files, check_sides, write_manifest
     from m2cnn.data.guard import guard
-    from m2cnn.data.leaks import across_splits, without_leaks
+    from m2cnn.data.leaks import across_splits
     from m2cnn.data.opening import read_data
+    from m2cnn.data.splits import without_leaks
 
     manifest = read_data(options.manifest, options.images)
+    if options.without_leaks:
+        _new(Path(options.without_leaks))
     problems = check_files(manifest)
     hashed = sum(bool(row.sha256) for row in manifest)
-    fine = f"every photograph is there; {hashed} of {len(manifest)} have a hash, and the bytes that it says"
+    fine = f"all {len(manifest)} photographs are there; the manifest has the hashes of {hashed}, and they hold"
+    if problems and len(problems) == len(manifest):
+        where = f"none of {len(manifest)} photographs is in {manifest.root}"
+        raise SettingError("data check", where, "their folder", "Name it with --images.")
     print("\n".join(str(problem) for problem in problems) or fine)
-    check_sides(manifest)
     _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
-    blind = [image for image, what in seen.items() if not what.planes]
-    if blind:
-        print(f"{len(blind)} photographs cannot be read: only their bytes were compared")
+    known = {problem.image for problem in problems}
+    blind = {image: what.reason for image, what in seen.items() if what.reason and image not in known}
+    for image, reason in blind.items():
+        print(f"{image}: {reason}; only its bytes were compared")
     leaks = across_splits(manifest, twins)
     where = f"; see {options.out}" if twins else ""
     print(f"{len(twins)} pairs of the same photograph, {len(leaks)} of them on two sides{where}")
     if options.without_leaks:
         write_manifest(kept := without_leaks(manifest, twins), options.without_leaks)
         print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
-    return UNGRADED if problems or leaks else OK
+    else:
+        check_sides(manifest)
+    return UNGRADED if problems or blind or leaks else OK
 
 
 def _prepare_options(one: argparse.ArgumentParser) -> None:
@@ -206,7 +236,7 @@ def _prepare_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--size", type=int, required=True, help="px, what the model grades at: the last of its recipe")
     one.add_argument("--format", default="png", help="png (default: no loss) or jpeg (a quarter the length)")
     one.add_argument("--images", help="folder or URL that the manifest's paths start from")
-    one.add_argument("--workers", type=int, default=2)
+    one.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
 
 def data_prepare(options: argparse.Namespace) -> int:
@@ -228,11 +258,11 @@ def data_open_lockbox(options: argparse.Namespace) -> None:
 
 def data_render(options: argparse.Namespace) -> None:
     from m2cnn.data import write_manifest
+    from m2cnn.data.manifest import manifest_bytes
     from m2cnn.data.rendered import render_manifest
     from m2cnn.synthetic import CAMERAS, parse_nuisances
 
     folder = Path(options.folder)
-    _new(folder / "manifest.csv")
     manifest = render_manifest(
         folder,
         options.patients,
@@ -243,9 +273,11 @@ def data_render(options: argparse.Namespace) -> None:
         fields=options.fields,
         cameras=options.cameras.split(",") if options.cameras is not None else tuple(CAMERAS),
         nuisances=parse_nuisances(options.settings),
-        progress=sys.stderr.isatty(),
+        masks=options.masks,
     )
-    write_manifest(manifest, folder / "manifest.csv")
+    path = folder / "manifest.csv"
+    if not (path.is_file() and path.read_bytes() == manifest_bytes(manifest)):  # splits in it would be lost
+        write_manifest(manifest, _new(path))
     print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
 
 

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from m2cnn.bundle import Bundle
 from m2cnn.data.known import Met
 from m2cnn.data.lockbox import lockbox_rows
-from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.manifest import Manifest, Row, check_files
+from m2cnn.data.pairing import some
 from m2cnn.data.splits import check_sides
-from m2cnn.data.survey import look_at_planes, survey
+from m2cnn.data.survey import look_at_planes, refuse_changed, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grader import Grader
 from m2cnn.grades import NUM_GRADES, Grading
@@ -81,9 +82,7 @@ def unknown_to(
         raise SettingError("trained_on", f'"{trained_on}"', "a known way", did_you_mean(trained_on, TRAINED_ON))
     met = _met(bundle, manifest, chosen, memory)
     if met and trained_on == "refuse":
-        shown = ", ".join(f"{one.image} ({one.split}, {one.how})" for one in met[:5]) + (
-            ", ..." if len(met) > 5 else ""
-        )
+        shown = some([f"{one.image} ({one.split}, {one.how})" for one in met])
         got = f"{len(met)} of {len(chosen)} photographs are known to the model: {shown}"
         raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", "--trained-on skip leaves them out.")
     known = {one.image for one in met}
@@ -97,9 +96,13 @@ def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Pat
     split = {row.image: row.split for row in chosen}
     if manifest.digest() == bundle.settings["training"]["manifest"]:
         # Its own set: training looked at every pair already, and closer than a bundle's fingerprints can.
+        if changed := [problem.image for problem in check_files(chosen)]:
+            got = f"{len(changed)} photographs are missing or have changed (sha256): {some(changed)}"
+            raise DataError("manifest", got, "the photographs of the run", "Restore them.")
         return [Met(image, "train", "same bytes") for image in split if split[image] == "train"]
     with nullcontext(memory) if memory else TemporaryDirectory() as folder:
         seen = survey(chosen, look_at_planes, folder)
+    refuse_changed(seen)
     # Measuring on validation photographs is what validation is; calling them a test is not.
     return [one for one in bundle.known().meet(seen) if one.split == "train" or split[one.image] != "val"]
 

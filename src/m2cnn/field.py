@@ -76,7 +76,7 @@ def _thumbnail(image: np.ndarray) -> tuple[np.ndarray, float]:
     height, width = image.shape[:2]
     scale = min(1.0, THUMB / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    stride = max(1, max(height, width) // (2 * THUMB))
+    stride = max(1, min(max(height, width) // (2 * THUMB), height, width))
     offset = stride // 2  # keeps the copy centred on the photograph
     return cv2.resize(image[offset::stride, offset::stride], size, interpolation=cv2.INTER_AREA), scale
 

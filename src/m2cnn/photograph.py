@@ -33,6 +33,8 @@ MAX_PIXELS = 80_000_000  # four times the largest fundus camera; below Pillow's 
 MAX_BYTES = 512 * 2**20
 SCALES = (8, 4, 2)  # what a JPEG decoder reduces by, almost for free
 USUAL_FRAME = 1.08  # the frame's height, in diameters of the field
+START_OF_IMAGE, END_OF_IMAGE, FRAME_HEADER, SCAN_HEADER = 0xD8, 0xD9, 0xC2, 0xDA  # JPEG; the frame of progressive ones
+MARKER = re.compile(rb"\xff+[\xc0-\xcf\xd8-\xfe]")  # no fill, no restart, no 0xFF within coded pixels
 JPEG_KINDS = ("JPEG", "MPO")  # MPO: a camera's JPEG with previews behind it
 
 
@@ -190,10 +192,14 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     return np.require(_decode(data, place, 1), requirements="W")
 
 
+def too_long(length: int) -> str:
+    return f"{length:,} bytes, more than {MAX_BYTES:,}"
+
+
 def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
     """What to call a source in an error, and its bytes."""
     place = "<bytes>" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), place)
+    data = source if isinstance(source, bytes) else file_bytes(Path(source))
     if not data:
         raise ImageError(place, "the file is empty", _expected(), "Copy the file again from its source.")
     return place, data
@@ -208,10 +214,10 @@ def _decode(data: bytes, place: str, scale: int) -> np.ndarray:
         picture.load()
         depth = _bits_per_channel(picture, data, place)
         kind = picture.format
+        if kind in JPEG_KINDS:
+            _check_whole(picture, data, place)
         ImageOps.exif_transpose(picture, in_place=True)  # without a copy where there is nothing to turn
         image = _to_rgb(picture, depth, kind == "JPEG" and "adobe" not in picture.info, place)
-    if kind in JPEG_KINDS and _is_grey_filled(image):
-        raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
     return image
 
 
@@ -234,14 +240,16 @@ def _expected() -> str:
     return "a PNG, JPEG, TIFF or WebP photograph"
 
 
-def _read_bytes(path: Path, place: str) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """Of a photograph's file. Raises ImageError for what is no file, cannot be read, or is longer than MAX_BYTES."""
+    place = str(path)
     try:
         if not path.exists():
             raise ImageError(place, "no such file", _expected(), "Check the path.")
         if not path.is_file():
             raise ImageError(place, "not a file", _expected(), "Name the photographs in it, one by one.")
         if path.stat().st_size > MAX_BYTES:
-            raise ImageError(place, f"{path.stat().st_size:,} bytes", f"at most {MAX_BYTES:,}", "Reduce it.")
+            raise ImageError(place, too_long(path.stat().st_size), _expected(), "Reduce it.")
         return path.read_bytes()
     except (OSError, ValueError) as cause:
         if isinstance(cause, ImageError):
@@ -302,10 +310,44 @@ def _without_alpha(picture: Image.Image, place: str) -> Image.Image:
     return rgba.convert("RGB")
 
 
-def _is_grey_filled(image: np.ndarray) -> bool:
-    # libjpeg fills what a damaged file lacks, to its last corner, with 128, and Pillow does not tell. The corners of a
+def _check_whole(picture: Image.Image, data: bytes, place: str) -> None:
+    """Raises ImageError for a JPEG, as stored and not yet turned, that lost its end: libjpeg and Pillow do not tell."""
+    if _is_grey_filled(picture):
+        raise ImageError(place, "its lower part is missing (flat grey)", "a whole JPEG", "Copy the file again.")
+    if picture.info.get("progressive") and not _has_all_scans(data):
+        raise ImageError(place, "its last scans are missing: it is blurred", "a whole JPEG", "Copy the file again.")
+
+
+def _is_grey_filled(picture: Image.Image) -> bool:
+    # libjpeg fills what a damaged file lacks, to its last corner, with 128 in every channel. The corners of a
     # Graham-processed photograph are all grey.
-    def flat(corner: np.ndarray) -> bool:
+    def flat(left: int, top: int) -> bool:
+        corner = np.asarray(picture.crop((left, top, left + 8, top + 4)))
         return bool(np.abs(corner.astype(np.int16) - 128).max() <= 1)
 
-    return flat(image[-4:, -8:]) and not flat(image[:4, :8])
+    return flat(picture.width - 8, picture.height - 4) and not flat(0, 0)
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether the scans of a progressive JPEG (ITU-T T.81, annex G) bring every coefficient to its last bit."""
+    components, low_bit = 0, {}
+    for marker, head in _segments(data):
+        if marker == FRAME_HEADER:
+            components = head[5]
+        elif marker == SCAN_HEADER:
+            names, (start, end, bits) = head[1 : 1 + 2 * head[0] : 2], head[1 + 2 * head[0] :][:3]
+            low_bit |= {(name, place): bits & 15 for name in names for place in range(start, end + 1)}
+    return len(low_bit) == 64 * components and not any(low_bit.values())
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, content) of a JPEG's segments up to its end; the coded pixels between them are passed over."""
+    place = 0
+    while found := MARKER.search(data, place):
+        marker, place = found[0][-1], found.end()
+        if marker == END_OF_IMAGE:
+            return
+        if marker != START_OF_IMAGE:
+            length = int.from_bytes(data[place : place + 2])
+            yield marker, data[place + 2 : place + length]
+            place += length

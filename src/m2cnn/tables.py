@@ -76,10 +76,21 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> byt
     return text.getvalue().encode()
 
 
+HALF = ".m2cnn-"  # in the name of what is not yet whole: .NAME.m2cnn-PID
+
+
+def is_half(name: str) -> bool:
+    """Whether a file is what a killed write_atomically left behind."""
+    return bool(re.fullmatch(rf"\..+{re.escape(HALF)}\d+", name))
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content`; a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():
+        raise DataError(path, "a folder or a device", "a file to write", "Name a file.")
+    path = path.resolve()  # through a link, so that the file behind it is the new one too
+    half = path.with_name(f".{path.name}{HALF}{os.getpid()}")
     try:
         with open(half, "wb") as file:
             file.write(content)

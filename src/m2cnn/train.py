@@ -35,6 +35,7 @@ from m2cnn.data.leaks import Twin, refuse_across_splits
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.opening import complete
 from m2cnn.data.splits import assign_splits
+from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
@@ -92,6 +93,7 @@ def train(
     _check(system, recipe)
     _split(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
     guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
+    refuse_changed(guarded.seen)
     refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
     manifest = _split(guarded.manifest, recipe, guarded.twins)
     precision = recipe.precision if recipe.precision != "auto" else _fastest(system, recipe)

@@ -26,8 +26,8 @@ import numpy as np
 
 from m2cnn.data.identity import code_identity, file_identity
 from m2cnn.data.manifest import Manifest, Row
-from m2cnn.data.parallel import in_chunks
 from m2cnn.errors import DataError, ImageError, ReducedError, SettingError
+from m2cnn.parallel import in_chunks
 from m2cnn.photograph import PhotographFile
 
 LAYOUT = 1

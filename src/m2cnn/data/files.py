@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from m2cnn.errors import DataError, require
-from m2cnn.tables import write_atomically
+from m2cnn.tables import is_half, write_atomically
 
 CHANGES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created", "date_time", "CRC")
 LOCK = ".lock"
-HALF = r"\..+\.[0-9]+"  # how write_atomically names what is not yet whole
 
 
 class Folder(Protocol):
@@ -91,11 +90,13 @@ def _tail(place: str) -> tuple[str, str]:
 def without_secrets(text: object) -> str:
     """A URL, or words with URLs in them, without user:password@ and ?query.
 
-    >>> without_secrets("cannot open s3://me:secret@host/a.csv?signature=123 twice")
+    >>> without_secrets("cannot open s3://me:sec/r@et@host/a.csv?signature=123 twice")
     'cannot open s3://host/a.csv twice'
     """
-    text = re.sub(r"(\w+://)[^/\s@]*@|[^/\s@:'\"]+:[^/\s@]+@", r"\1", str(text))
-    return re.sub(r"""\?[^\s'")]*=[^\s'")]*""", "", text)
+    part = r"(?:(?!::|\w+://)[^\s?])*"  # of one URL
+    text = re.sub(rf"(\w+://)(?:{part}:{part}@|[^/\s@]*@)|[^/\s@:'\"]+:[^/\s@]+@", r"\1", str(text))
+    # Of http everything behind "?"; elsewhere, where "?" may stand in a name, what has "=".
+    return re.sub(r"(https?://[^\s?]*)\?(?:(?!::)\S)*|\?[^\s]*=(?:(?!::)\S)*", r"\1", text)
 
 
 class LocalFolder:
@@ -104,6 +105,8 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         try:
+            if (self.path / name).exists() and not (self.path / name).is_file():
+                raise _unreadable(self.path / name, "not a file")
             return (self.path / name).read_bytes()
         except OSError as cause:
             raise _unreadable(self.path / name, cause.strerror or str(cause)) from cause
@@ -150,7 +153,7 @@ class LocalFolder:
 
     def sweep(self) -> None:
         for path in self.path.rglob(".*"):
-            if re.fullmatch(HALF, path.name):
+            if is_half(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
 
 

@@ -11,17 +11,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from m2cnn.data.importers import TWINS
 from m2cnn.data.leaks import Twin, across_patients, across_splits, contradicting, find_twins, rows_by_image
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.survey import Seen, look_at_planes, survey, with_hashes
 from m2cnn.errors import ImageError
-from m2cnn.photograph import read_image
+from m2cnn.photograph import PhotographFile
 from m2cnn.tables import table_bytes, write_atomically
 
 log = logging.getLogger(__name__)
 
-TABLE, SHEET = "twins.csv", "twins.jpg"
+TABLE, SHEET = TWINS, "twins.jpg"
 COLUMNS = ("first", "second", "how", "similarity", "patients", "splits", "grades", "leak", "grades_differ")
+LOCKED = "lockbox"
 SIDE, LINE, SHOWN = 260, 34, 60  # px of a photograph, px of its caption, pairs on the sheet
 
 
@@ -48,12 +50,18 @@ def guard(manifest: Manifest, memory: str | Path, report: str | Path, workers: i
 
 
 def write_leak_report(folder: str | Path, manifest: Manifest, twins: Sequence[Twin]) -> list[Path]:
-    """FOLDER/twins.csv with every pair, FOLDER/twins.jpg with the first 60, leaks before others; [] where is none."""
-    if not twins:
-        return []
+    """FOLDER/twins.csv with every pair, FOLDER/twins.jpg with the first 60, leaks before others; [] where is none.
+
+    What an earlier report left there goes. Of the lockbox neither picture nor grade is shown.
+    """
     folder = Path(folder)
+    if not twins:
+        for name in (TABLE, SHEET):
+            (folder / name).unlink(missing_ok=True)
+        return []
     write_atomically(folder / TABLE, twins_table(manifest, twins))
-    worst_first = sorted(twins, key=lambda twin: twin not in set(across_splits(manifest, twins)))
+    leaks = set(across_splits(manifest, twins))
+    worst_first = sorted(twins, key=lambda twin: twin not in leaks)
     write_atomically(folder / SHEET, contact_sheet(manifest, worst_first[:SHOWN]))
     return [folder / TABLE, folder / SHEET]
 
@@ -67,12 +75,15 @@ def twins_table(manifest: Manifest, twins: Sequence[Twin]) -> bytes:
     )
 
     def both(twin: Twin, column: str) -> str:
-        values = (getattr(rows[image], column) for image in (twin.first, twin.second))
-        return " | ".join("" if value is None else str(value) for value in values)
+        return " | ".join(told(rows[image], column) for image in (twin.first, twin.second))
+
+    def told(row: Row, column: str) -> str:
+        value = getattr(row, column)
+        return "" if value is None or (column == "grade" and row.split == LOCKED) else str(value)
 
     def line(twin: Twin) -> tuple:
-        told = (both(twin, column) for column in ("patient", "split", "grade"))
-        return *twin[:3], f"{twin.similarity:.3f}", *told, twin in leaks, twin in torn
+        what = (both(twin, column) for column in ("patient", "split", "grade"))
+        return *twin[:3], f"{twin.similarity:.3f}", *what, twin in leaks, twin in torn
 
     return table_bytes(COLUMNS, map(line, twins))
 
@@ -111,12 +122,12 @@ def contact_sheet(manifest: Manifest, twins: Sequence[Twin]) -> bytes:
 def _strip(manifest: Manifest, one: Row, other: Row, twin: Twin) -> np.ndarray:
     """A pair with its captions, (H, W, 3) uint8."""
     gap = np.full((SIDE, 6, 3), 255, np.uint8)
-    pictures = np.hstack([_small(manifest.path(one)), gap, _small(manifest.path(other)), gap, gap])
+    pictures = np.hstack([_small(manifest, one), gap, _small(manifest, other), gap, gap])
     caption = Image.new("RGB", (pictures.shape[1], LINE), "white")
     draw, font = ImageDraw.Draw(caption), ImageFont.load_default(11)
     for row, x in ((one, 2), (other, SIDE + 8)):
         draw.text((x, 2), _short(row.image), "black", font)
-        grade = "no grade" if row.grade is None else f"grade {row.grade}"
+        grade = "not shown" if row.split == LOCKED else "no grade" if row.grade is None else f"grade {row.grade}"
         how = f"; {twin.how}, {twin.similarity:.2f}" if row is one else ""
         draw.text((x, 17), _short(f"{row.split or 'no split'}, {grade}{how}"), "black", font)
     return np.vstack([pictures, np.asarray(caption)])
@@ -128,15 +139,18 @@ def _short(text: str) -> str:
     return text if len(text) <= 42 else "..." + text[-39:]
 
 
-def _small(path: Path) -> np.ndarray:
-    """A photograph within SIDE x SIDE px on black; grey where it cannot be read: the sheet must not fail for it."""
+def _small(manifest: Manifest, row: Row) -> np.ndarray:
+    """A photograph within SIDE x SIDE px on black; grey where it is locked, or unreadable: the sheet must not fail."""
     square = np.zeros((SIDE, SIDE, 3), np.uint8)
     try:
-        picture = read_image(path)
+        picture = None if row.split == LOCKED else PhotographFile(manifest.path(row)).frame(SIDE)
     except ImageError:
+        picture = None
+    if picture is None:
         return square + 128
-    scale = SIDE / max(picture.shape[:2])
-    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
+    height, width = picture.shape[:2]
+    shown = [max(1, round(side * SIDE / max(height, width))) for side in (width, height)]
+    picture = cv2.resize(picture, shown, interpolation=cv2.INTER_AREA)
     top, left = (SIDE - picture.shape[0]) // 2, (SIDE - picture.shape[1]) // 2
     square[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return square

@@ -17,17 +17,16 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.data.manifest import Manifest, Row
-from m2cnn.data.parallel import in_chunks
 from m2cnn.data.survey import Seen, planes_of
 from m2cnn.errors import DataError
 from m2cnn.fingerprint import SAME, SAME_BOX, codes, embedded, similarity
+from m2cnn.parallel import in_chunks
 
 BYTES, AGAIN, CROPPED = "same bytes", "same photograph", "cropped"
 NEAR = 0.4  # product of codes; 154 reprocessed copies have 0.64 or more, those without a rim less
 BLOCK = 1024  # photographs whose codes are compared with all others in one product
 CHUNK = 256
 FEW = 8  # files of the same bytes: every two of them are a pair
-ORDER = ("train", "val", "lockbox", "test")  # who gives way: a test set is published as it is
 FIELD, BOX = 0, 1  # the planes of a photograph
 
 
@@ -111,7 +110,7 @@ def twin_planes(planes: np.ndarray, workers: int = 2) -> list[tuple[int, int, st
     """Pairs (a, b, how, similarity), a < b, of planes (N, 2, 64, 64) that are the same photograph."""
     pairs = [(view, *pair) for view in VIEWS for pair in sorted(set(_candidates(planes, view)))]
     tasks = [(planes[base, view.base], view.change(planes[copy, view.of])) for view, base, copy in pairs]
-    chunks = in_chunks(similarities, tasks, workers, CHUNK, "comparing photographs")
+    chunks = in_chunks(similarities, tasks, workers, CHUNK, "comparing pairs of photographs")
     alike = [value for chunk in chunks for value in chunk]
     best: dict[tuple[int, int], tuple[float, str]] = {}
     for (view, base, copy), value in zip(pairs, alike, strict=True):
@@ -180,16 +179,6 @@ def refuse_across_splits(manifest: Manifest, twins: Sequence[Twin], where: str) 
         got = f"{len(pairs)} pairs of the same photograph, or eye, on two sides: {shown}{'; ...' * (len(pairs) > 5)}"
         repair = f"Look at them in {where}; `m2cnn data check --without-leaks FILE` leaves them out of training."
         raise DataError("manifest", got, "each photograph on one side", repair)
-
-
-def without_leaks(manifest: Manifest, twins: Sequence[Twin]) -> Manifest:
-    """The manifest without the patients of training (else of validation) who stand on another side too."""
-    rows, out = rows_by_image(manifest), set()
-    for twin in across_splits(manifest, twins):
-        pair = rows[twin.first], rows[twin.second]
-        out.add(min(pair, key=lambda row: ORDER.index(row.split)).patient)
-    kept = tuple(row for row in manifest if row.patient not in out or row.split not in ("train", "val"))
-    return Manifest(kept, manifest.root)
 
 
 def _in_split(row: Row) -> str:

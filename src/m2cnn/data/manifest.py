@@ -186,6 +186,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
                 place, f'image "{row.image}" stands above already', "each photograph once", "Remove one row."
             )
         rows[row.image] = row
+    if not rows:
+        raise DataError(path.name, "no photographs", "a row for each", "Is it the right file?")
     return Manifest(tuple(rows.values()), path.parent if root is None else Path(root))
 
 
@@ -239,6 +241,9 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 # Files
 
 
+CHANGED = "its bytes have changed (sha256)"
+
+
 @dataclass(frozen=True)
 class FileProblem:
     """`row`: its number in the file that write_manifest writes (the header is row 1)."""
@@ -258,9 +263,17 @@ def check_files(manifest: Manifest, hashes: bool = True) -> list[FileProblem]:
     for number, row in enumerate(manifest.rows, start=2):
         if row.image in missing:
             problems.append(FileProblem(number, row.image, "no such file"))
-        elif hashes and row.sha256 and file_hash(manifest.path(row)) != row.sha256:
-            problems.append(FileProblem(number, row.image, "its bytes have changed (sha256)"))
+        elif hashes and row.sha256 and (reason := _differs(manifest.path(row), row.sha256)):
+            problems.append(FileProblem(number, row.image, reason))
     return problems
+
+
+def _differs(path: Path, sha256: str) -> str:
+    """Why a file is not the one with that hash, else ""."""
+    try:
+        return "" if file_hash(path) == sha256 else CHANGED
+    except OSError as fault:
+        return f"cannot be read ({fault.strerror})"
 
 
 def missing_files(manifest: Manifest) -> list[str]:

@@ -14,6 +14,7 @@ from m2cnn.errors import DataError, did_you_mean
 from m2cnn.tables import read_text
 
 PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
+MANIFEST = "manifest.csv"  # what `m2cnn data import` writes into the same folder
 PATIENT_EYE = re.compile(r"(?P<patient>.+?)[_-](?P<eye>left|right|[lr]|o[ds])(?:[_-]?\d+)?", re.IGNORECASE)
 EYE_OF = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 
@@ -65,13 +66,18 @@ def photographs_in(folder: Path, subfolder: str) -> dict[str, str]:
 def photographs_below(folder: Path) -> dict[str, str]:
     """All photographs below a folder: path without extension -> path."""
     found: dict[str, str] = {}
-    for parent, subfolders, names in os.walk(folder):
+    for parent, subfolders, names in os.walk(folder, onerror=_closed):
         subfolders.sort()
         for name in sorted(names):
             image = (Path(parent) / name).relative_to(folder).as_posix()
-            if PHOTOGRAPH.fullmatch(name):
+            if PHOTOGRAPH.fullmatch(name) and (folder / image).is_file():
                 _add(found, stem_of(image), image, folder)
     return found
+
+
+def _closed(fault: OSError) -> None:
+    repair = "Check its rights: photographs in it would be left out."
+    raise DataError(fault.filename, f"cannot be opened ({fault.strerror})", "a readable folder", repair) from fault
 
 
 def photographs_by_name(folder: Path, subfolder: str) -> dict[str, str]:
@@ -92,8 +98,8 @@ def _add(found: dict[str, str], stem: str, image: str, folder: Path) -> None:
 
 
 def only_file(folder: Path, pattern: str, option: str) -> Path:
-    """The one file of a folder that fits a pattern. Raises DataError, which names the option, for none or several."""
-    found = sorted(folder.glob(pattern))
+    """The one file of a folder that fits a pattern, and is no manifest. Raises DataError for none or several."""
+    found = sorted(path for path in folder.glob(pattern) if path.name != MANIFEST)
     if len(found) != 1:
         got = f"{len(found)} files {pattern}" + (f" ({', '.join(path.name for path in found)})" if found else "")
         raise DataError(folder, got, f"one, or the option {option}", f"Give {option}=PATH.")

@@ -26,19 +26,20 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import m2cnn
-from m2cnn.data.files import LOCK, Folder, is_url, open_folder, split
+from m2cnn.data.files import LOCK, Folder, is_half, is_url, open_folder, split
 from m2cnn.data.identity import code_identity
 from m2cnn.data.manifest import Manifest, Row, manifest_bytes, read_manifest
-from m2cnn.data.opening import open_data
-from m2cnn.data.parallel import in_chunks
+from m2cnn.data.opening import read_data
 from m2cnn.data.reduce import JPEG_QUALITY, KINDS, reduce_photograph
 from m2cnn.errors import DataError, ImageError, SettingError, did_you_mean
-from m2cnn.photograph import MAX_BYTES, PhotographFile
+from m2cnn.parallel import check_workers, in_chunks
+from m2cnn.photograph import MAX_BYTES, PhotographFile, too_long
 from m2cnn.tables import table_bytes
 
 VERSION = 1
 CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.data.reduce")
 CHUNK = 16  # photographs between two entries of the journal: what a kill can cost each worker
+LONGEST_NAME = 220  # bytes; most file systems allow 255, and ours grows by an ending
 SIZES = 96, 4096  # px; below the first no photograph is graded
 STATE, TABLE, UNREADABLE, JOURNAL = "prepared.json", "manifest.csv", "unreadable.csv", "journal"
 
@@ -88,12 +89,12 @@ class Outcome(NamedTuple):
 
 
 def open_source(data: str, images: str | None = None) -> tuple[Manifest, str | Path]:
-    """The manifest of whatever open_data opens, or of a CSV at a URL, and where its photographs lie: a path or a URL.
+    """The manifest of whatever read_data opens, or of a CSV at a URL, and where its photographs lie: a path or a URL.
 
-    Raises DataError as open_data does; behind URLs nobody looks whether the photographs are there.
+    Raises DataError as read_data does. Nobody looks whether the photographs are there: `prepare` will say.
     """
     if not is_url(data) and not is_url(images):
-        manifest = open_data(data, images)
+        manifest = read_data(data, images)
         return manifest, manifest.root
     if not is_url(data):
         path = Path(data)
@@ -122,6 +123,7 @@ def prepare(
     was made with other settings or other code, cannot be written, or is too small.
     """
     _check(manifest, size, kind)
+    check_workers(workers)
     source, target = open_folder(images or manifest.root), open_folder(out)
     settings = _settings(size, kind)
     _check_place(target)
@@ -131,7 +133,8 @@ def prepare(
         target.sweep()
         tasks = [Task(row, known.get(row.image)) for row in manifest]
         work = partial(prepare_chunk, source, target, settings)
-        outcomes = list(_watched(in_chunks(work, tasks, workers, CHUNK, "preparing photographs"), target, len(tasks)))
+        chunks = in_chunks(work, tasks, workers, CHUNK, "preparing photographs")
+        outcomes = list(_watched(chunks, target, sum(task.known is None for task in tasks)))
         return _finish(target, state, manifest, outcomes)
 
 
@@ -156,7 +159,7 @@ def _settings(size: int, kind: str) -> dict[str, Any]:
 
 def _check_place(target: Folder) -> None:
     """Raises DataError for a folder of another kind: nothing of it must be written over, or mixed with ours."""
-    others = [] if target.stamp(STATE) else [name for name in target.names("") if name != LOCK]
+    others = [] if target.stamp(STATE) else [name for name in target.names("") if name != LOCK and not is_half(name)]
     if others:
         got = f"it has other files, such as {others[0]}"
         raise DataError(target.shown, got, "an empty folder, or a prepared one", "Choose another folder.")
@@ -169,7 +172,8 @@ def _begin(target: Folder, settings: dict[str, Any]) -> dict[str, Any]:
         _write_json(target, STATE, state)
         return state
     state = _read_json(target, STATE)
-    if not (isinstance(state, dict) and {"settings", "manifests", "photographs"} <= state.keys()):
+    kinds = {"settings": dict, "manifests": list, "photographs": list}
+    if not (isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())):
         raise DataError(f"{target.shown}/{STATE}", "no settings", "what m2cnn wrote", "Choose another folder.")
     for name, value in settings.items():
         was = state["settings"].get(name, "(unknown)")
@@ -181,11 +185,10 @@ def _begin(target: Folder, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _known(target: Folder, state: dict[str, Any], settings: dict[str, Any], manifest: Manifest) -> dict[str, Record]:
     """image -> its record, of earlier calls and of interrupted ones. Raises DataError where rows would be lost."""
-    entries = list(state["photographs"])
+    known = _records(state["photographs"])
     for name in target.names(_journal(settings)):
         with suppress(DataError):  # torn, where a file system writes in parts: its photographs are done again
-            entries += _read_json(target, f"{_journal(settings)}/{name}")
-    known = {entry["image"]: Record(**entry) for entry in entries}
+            known |= _records(_read_json(target, f"{_journal(settings)}/{name}"))
     strange = sorted(known.keys() - {row.image for row in manifest})
     if strange:
         got = f"it has {len(strange)} photographs that this manifest has not, the first is {strange[0]}"
@@ -193,6 +196,15 @@ def _known(target: Folder, state: dict[str, Any], settings: dict[str, Any], mani
     if target.stamp(TABLE) is not None and _sha256(target.read(TABLE)) not in state["manifests"]:
         got, repair = f"its {TABLE} was changed", "Keep a copy of it elsewhere and remove it, or choose another folder."
         raise DataError(target.shown, got, "the one that was written, which would be written anew", repair)
+    return known
+
+
+def _records(entries: Any) -> dict[str, Record]:
+    """image -> its record; of what is no entry nothing is known, and its photograph is done again."""
+    known = {}
+    for entry in entries if isinstance(entries, list) else ():
+        with suppress(TypeError):
+            known[entry["image"]] = Record(**entry)
     return known
 
 
@@ -215,15 +227,18 @@ def prepare_chunk(source: Folder, target: Folder, settings: dict[str, Any], task
 
 def _prepare(source: Folder, target: Folder, settings: dict[str, Any], task: Task) -> Outcome:
     row, known = task
-    identity = [row.sha256] if row.sha256 else source.stamp(row.image)
+    if len(name := row.image.rpartition("/")[2].encode()) > LONGEST_NAME:
+        return Outcome(Record(row.image, [], "", f"its name is {len(name)} bytes long, more than {LONGEST_NAME}"))
+    stamp = source.stamp(row.image)
+    identity = [row.sha256] if row.sha256 else stamp
     if known and known.identity == identity and _is_there(target, known):
         return Outcome(known, fresh=False)
+    if stamp and (stamp[0] or 0) > MAX_BYTES:
+        return Outcome(Record(row.image, [], "", too_long(stamp[0])))
     try:
         data = source.read(row.image)
     except DataError as fault:
         return Outcome(Record(row.image, [], "", fault.got))
-    if len(data) > MAX_BYTES:
-        return Outcome(Record(row.image, identity or [], "", f"{len(data):,} bytes, more than {MAX_BYTES:,}"))
     record = Record(row.image, identity or [], _sha256(data))
     if row.sha256 and record.sha256 != row.sha256:
         return Outcome(replace(record, identity=[], reason="its bytes have changed (sha256)"))
@@ -244,13 +259,20 @@ def _is_there(target: Folder, known: Record) -> bool:
 
 
 def _watched(chunks: Iterator[list[Outcome]], target: Folder, total: int) -> Iterator[Outcome]:
-    """All outcomes. Raises DataError once the first pictures show that all will not find room."""
-    finished, asked = 0, False
+    """All outcomes. total: photographs that have no record yet. Raises DataError once the first pictures show that all
+    will not find room, and where no photograph of a whole chunk can be opened: a disk was lost, or a key has expired.
+    """
+    asked = False
     for chunk in chunks:
-        finished += len(chunk)
+        closed = [outcome.record for outcome in chunk if not outcome.record.sha256]
+        if len(closed) == len(chunk) >= min(CHUNK, total):
+            got = f"{len(chunk)} photographs in a row cannot be opened; {closed[0].image}: {closed[0].reason}"
+            repair = "Is the disk there? Call again, it goes on; or take their rows out of the manifest."
+            raise DataError("photographs", got, "most of them", repair)
         lengths = [outcome.record.length for outcome in chunk if outcome.fresh and outcome.record.length]
+        total -= sum(outcome.fresh for outcome in chunk)
         if lengths and not asked:
-            _check_space(target, sum(lengths) / len(lengths) * (total - finished))
+            _check_space(target, sum(lengths) / len(lengths) * max(0, total))
             asked = True
         yield from chunk
 

@@ -14,7 +14,7 @@ def render_manifest(
 ) -> Manifest:
     """Render both eyes of `patients` into `folder`; lesions=False: the same ones without a lesion, same grades.
 
-    options: fields, cameras, nuisances, grades, file_format and progress, as `render_dataset` takes them.
+    options: fields, cameras, nuisances, grades, file_format and masks, as `render_dataset` takes them.
     """
     rows = render_dataset(folder, patients, seed, size, lesions=lesions, workers=workers, **options)
     return Manifest(

@@ -42,7 +42,7 @@ def retinamnist(folder: str | Path, pictures: str | Path = "", npz: str | Path =
 
 def _part(path: Path, part: str, root: Path) -> Iterator[Row]:
     pictures, labels = _array(path, f"{part}_images"), _array(path, f"{part}_labels").reshape(-1)
-    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8 or 0 in pictures.shape[1:]:
         got = f"{part}_images is {pictures.dtype} {pictures.shape}"
         raise DataError(path.name, got, "uint8 (N, H, W, 3)", "Take the colour archive of MedMNIST.")
     if len(pictures) != len(labels):

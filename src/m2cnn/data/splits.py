@@ -17,6 +17,7 @@ from m2cnn.data.leaks import Twin
 from m2cnn.data.manifest import LOCKBOX, Manifest, Row, draw_of, in_lockbox
 from m2cnn.errors import DataError, SettingError, did_you_mean
 
+ORDER = ("train", "val", "lockbox", "test")  # who gives way: a test set is published as it is
 PROPORTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -68,6 +69,18 @@ def check_sides(manifest: Manifest) -> None:
     """DataError naming a patient, or patients who share a picture, with photographs in two splits."""
     for unit, rows in units_of(manifest).items():
         _given_split(unit, rows)
+
+
+def without_leaks(manifest: Manifest, twins: Sequence[Twin]) -> Manifest:
+    """The manifest without the photographs of training (else of validation) whose unit stands on another side too.
+
+    A unit: patients who share photographs, be it through a third.
+    """
+    out: set[str] = set()
+    for rows in units_of(manifest, twins).values():
+        splits = sorted({row.split for row in rows if row.split}, key=ORDER.index)
+        out |= {row.image for row in rows if row.split in splits[:-1] and row.split in ("train", "val")}
+    return Manifest(tuple(row for row in manifest if row.image not in out), manifest.root)
 
 
 def units_of(manifest: Manifest, twins: Sequence[Twin] = ()) -> dict[str, list[Row]]:

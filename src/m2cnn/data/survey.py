@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.data.identity import code_identity, file_identity
-from m2cnn.data.manifest import Manifest, Row
-from m2cnn.data.parallel import in_chunks
+from m2cnn.data.manifest import CHANGED, Manifest, Row
+from m2cnn.data.pairing import some
 from m2cnn.errors import DataError, ImageError
 from m2cnn.fingerprint import SIDE, planes_of_file
-from m2cnn.photograph import PhotographFile
+from m2cnn.parallel import in_chunks
+from m2cnn.photograph import PhotographFile, file_bytes
 
 MEMORY = "photographs.sqlite"
 CODE = ("m2cnn.field", "m2cnn.photograph", "m2cnn.preprocess", "m2cnn.fingerprint")
@@ -67,18 +68,32 @@ def survey(
     """image -> what `look` saw of it, for every photograph; what stands in FOLDER/photographs.sqlite is not seen again.
 
     code: modules that the look depends on besides CODE and its own: when one changes, everything is seen anew.
-    A photograph that cannot be read is there with its reason. Raises DataError for a damaged memory.
+    A photograph that cannot be read, or has not the hash that its row says, is there with its reason. Raises DataError
+    for a memory that is damaged or cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [Task(row.image, manifest.path(row), _identity(manifest, row)) for row in manifest]
     with closing(_Memory(folder / MEMORY, look, code)) as memory:
-        seen = memory.recall(tasks, {row.image: row.sha256 for row in manifest})
+        seen = memory.recall(tasks)
         missing = [task for task in tasks if task.image not in seen]
         for chunk in in_chunks(partial(look_at_chunk, look), missing, workers, CHUNK, "looking at photographs"):
             memory.keep(chunk)
             seen |= {task.image: what for task, what in chunk}
-    return {row.image: seen[row.image] for row in manifest}
+    return {row.image: _as_promised(row, seen[row.image]) for row in manifest}
+
+
+def _as_promised(row: Row, seen: Seen) -> Seen:
+    changed = row.sha256 and seen.sha256 and row.sha256 != seen.sha256
+    return Seen(CHANGED, {}, b"", seen.sha256) if changed else seen
+
+
+def refuse_changed(seen: dict[str, Seen]) -> None:
+    """DataError where a file is not the one that the manifest was written for: its grade may be another's."""
+    changed = [image for image, what in seen.items() if what.reason == CHANGED]
+    if changed:
+        got = f"{len(changed)} of {len(seen)} photographs are not those of the manifest (sha256): {some(changed)}"
+        raise DataError("manifest", got, "the bytes that its hashes say", "Restore them, or import the set again.")
 
 
 def planes_of(seen: dict[str, Seen]) -> tuple[list[str], np.ndarray]:
@@ -102,9 +117,9 @@ def look_at_chunk(look: Look, tasks: list[Task]) -> list[tuple[Task, Seen]]:
 def _look(look: Look, path: Path) -> Seen:
     nothing = Seen("", {}, b"")
     try:
-        data = path.read_bytes()
-    except OSError as fault:
-        return nothing._replace(reason=f"cannot be opened ({fault.strerror})")
+        data = file_bytes(path)
+    except ImageError as fault:
+        return nothing._replace(reason=fault.got)
     digest = hashlib.sha256(data).hexdigest()
     try:
         return look(PhotographFile(data))._replace(sha256=digest)
@@ -124,21 +139,31 @@ class _Memory:
     def __init__(self, path: Path, look: Look, code: Sequence[str]):
         identity = [look.__module__, look.__qualname__, code_identity(sorted({*CODE, *code, look.__module__}))]
         self.look = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        self.database = sqlite3.connect(path, timeout=60)
-        try:
+        self.path = path
+        with self._errors():
+            self.database = sqlite3.connect(path, timeout=60)
             for table in TABLES:
                 self.database.execute(table)
-        except sqlite3.DatabaseError as cause:
-            self.database.close()
-            raise DataError(path, f"damaged ({cause})", "what m2cnn saw of photographs", "Remove it.") from cause
 
-    def recall(self, tasks: Iterable[Task], known: dict[str, str]) -> dict[str, Seen]:
-        """image -> what was seen of it. known: image -> sha256 as the manifest has it, or ""."""
-        files = dict(self.database.execute("SELECT identity, sha256 FROM files"))
-        digests = {task.image: known[task.image] or files.get(task.identity, "") for task in tasks}
-        wanted = set(digests.values())
-        rows = self.database.execute("SELECT reason, numbers, planes, sha256 FROM seen WHERE look = ?", (self.look,))
-        found = {row[3]: Seen(row[0], json.loads(row[1]), row[2], row[3]) for row in rows if row[3] in wanted}
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as cause:  # locked, full, not ours to write: hours of looking may stand in it
+            repair = "Wait for the other process, check rights and space, or choose another folder."
+            raise DataError(self.path, str(cause), "a memory that can be written", repair) from cause
+        except (sqlite3.DatabaseError, ValueError) as cause:
+            raise DataError(self.path, f"damaged ({cause})", "what m2cnn saw of photographs", "Remove it.") from cause
+
+    def recall(self, tasks: Iterable[Task]) -> dict[str, Seen]:
+        """image -> what was seen of its file."""
+        query = "SELECT reason, numbers, planes, sha256 FROM seen WHERE look = ?"
+        with self._errors():
+            files = dict(self.database.execute("SELECT identity, sha256 FROM files"))
+            digests = {task.image: digest for task in tasks if (digest := files.get(task.identity))}
+            wanted = set(digests.values())
+            rows = self.database.execute(query, (self.look,))
+            found = {row[3]: Seen(row[0], json.loads(row[1]), row[2], row[3]) for row in rows if row[3] in wanted}
         return {image: found[digest] for image, digest in digests.items() if digest in found}
 
     def keep(self, chunk: list[tuple[Task, Seen]]) -> None:
@@ -146,7 +171,7 @@ class _Memory:
         read = [(task, what) for task, what in chunk if what.sha256]
         files = [(task.identity, what.sha256) for task, what in read]
         seen = [(what.sha256, self.look, what.reason, json.dumps(what.values), what.planes) for _, what in read]
-        with self.database:
+        with self._errors(), self.database:
             self.database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", files)
             self.database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", seen)
 

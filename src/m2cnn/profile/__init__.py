@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from m2cnn.data.leaks import twin_planes
+from m2cnn.data.leaks import find_twins
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import open_data
 from m2cnn.data.survey import survey
@@ -45,9 +45,9 @@ def write_profile(
         raise SettingError("--images", f"{len(images)} folders for {len(specs)} sets", "none, or one for each set")
     out = _page(Path(out))
     folder = out.parent / CACHE if cache is None else Path(cache)
-    sets = zip(_names(specs), specs, images or [None] * len(specs), strict=True)
-    tables = [_seen(name, open_data(spec, root), folder, workers) for name, spec, root in sets]
-    find = partial(twin_planes, workers=workers)
+    sets = [open_data(spec, root) for spec, root in zip(specs, images or [None] * len(specs), strict=True)]
+    tables = [_seen(name, one, folder, workers) for name, one in zip(_names(specs), sets, strict=True)]
+    find = partial(find_twins, workers=workers)
     if len(tables) == 1:
         html = profile_page(profile(tables[0], find), pictures)
     else:

@@ -80,22 +80,33 @@ def _of_grades(found: Comparison) -> list[str]:
     graded = [table.grades[table.grades >= 0] for table in (found.one, found.other)]
     if not all(len(grades) for grades in graded):
         return ["Without grades in both sets nothing can be said of their mix."]
-    healthy = [100 * float((grades == 0).mean()) for grades in graded]
-    referable = [100 * float((grades >= ENDPOINTS["referable"]).mean()) for grades in graded]
-    if abs(healthy[0] - healthy[1]) < 5 and abs(referable[0] - referable[1]) < 5:
+    healthy, referable = zip(*(_mix(table) for table in (found.one, found.other)), strict=True)
+    if not (_apart(*healthy) or _apart(*referable)):
         return []
     names = found.one.name, found.other.name
     return [
-        f"The grades are mixed differently: {referable[0]:.0f} % of {names[0]} and {referable[1]:.0f} % of {names[1]} "
-        f"are referable. A network expects the mix it learnt from. Who always answers grade 0 is right in "
-        f"{healthy[0]:.0f} % of {names[0]} and {healthy[1]:.0f} % of {names[1]}: accuracies of two sets do not compare."
+        f"The grades are mixed differently: {share(referable[0])} of {names[0]} and {share(referable[1])} of "
+        f"{names[1]} are referable. A network expects the mix it learnt from. Who always answers grade 0 is right in "
+        f"{share(healthy[0])} of {names[0]} and {share(healthy[1])} of {names[1]}: accuracies of two sets do not "
+        "compare."
     ]
+
+
+def _mix(table: Table) -> list[Counted]:
+    """Shares of grade 0 and of referable grades among the photographs with a grade."""
+    grades, known = table.grades, table.grades >= 0
+    patient = np.unique(table.patient[known], return_inverse=True)[1]
+    return shares([grades[known] == 0, grades[known] >= ENDPOINTS["referable"]], patient)
+
+
+def _apart(one: Counted, other: Counted) -> bool:
+    """Whether two shares differ by more than chance explains: their intervals do not meet."""
+    return one.estimate.high < other.estimate.low or other.estimate.high < one.estimate.low
 
 
 def _of_refusals(found: Comparison) -> list[str]:
     refused = [refusals(table) for table in (found.one, found.other)]
-    apart = refused[0].estimate.high < refused[1].estimate.low or refused[1].estimate.high < refused[0].estimate.low
-    if not apart:
+    if not _apart(*refused):
         return []
     names = found.one.name, found.other.name
     return [f"Not gradable or unreadable: {share(refused[0])} of {names[0]}, {share(refused[1])} of {names[1]}."]

@@ -6,11 +6,12 @@ from html import escape
 
 import numpy as np
 
+from m2cnn.data.leaks import contradict
 from m2cnn.grades import GRADES, NUM_GRADES
 from m2cnn.profile.comparison import Comparison, differences, overlap, reasons_to_fail, refusals, typical
 from m2cnn.profile.gallery import MOST, Gallery
 from m2cnn.profile.page import notes
-from m2cnn.profile.statistics import REPLICATES, shares
+from m2cnn.profile.statistics import FEW, REPLICATES, shares
 from m2cnn.profile.table import Table
 from m2cnn.profile.words import INTERVAL, card, listed, many, number, share
 from m2cnn.report import grade_bar, page, table
@@ -27,8 +28,8 @@ def comparison_page(found: Comparison, pictures: bool = True) -> str:
     galleries = Gallery(one, pictures), Gallery(other, pictures)
     seen, why = differences(found), reasons_to_fail(found)
     sections = [
-        ("What differs", listed(seen) if seen else "<p>Nothing that was measured differs much.</p>"),
-        (f"Why might a model of {one.name} fail on {other.name}?", _reasons(why)),
+        ("What differs", listed(seen) if seen else f"<p>{_nothing(found, 'differs much')}</p>"),
+        (f"Why might a model of {one.name} fail on {other.name}?", _reasons(found, why)),
         ("Typical photographs", "".join(_typical(gallery) for gallery in galleries)),
         ("Grades", _grades(one, other)),
         ("Every measure", _measures(found)),
@@ -49,8 +50,15 @@ def _lead(found: Comparison) -> str:
     return " ".join(sets)
 
 
-def _reasons(why: list[str]) -> str:
-    guesses = listed(why) if why else "<p>Nothing that was measured speaks for it.</p>"
+def _nothing(found: Comparison, what: str) -> str:
+    """What to say where no sentence was found: to see nothing is not to have looked."""
+    if found.contrasts:
+        return f"Nothing that was measured {what}."
+    return f"Too few photographs to compare: {FEW} or more in each set would tell something."
+
+
+def _reasons(found: Comparison, why: list[str]) -> str:
+    guesses = listed(why) if why else f"<p>{_nothing(found, 'speaks for it')}</p>"
     return f"{guesses}<p>{HEURISTIC}</p>"
 
 
@@ -112,7 +120,7 @@ def _shared(found: Comparison, galleries: tuple[Gallery, Gallery]) -> str:
     pairs = []
     for twin in found.shared[:MOST]:
         one, other = rows[0][twin.first], rows[1][twin.second]
-        differ = None not in (one.grade, other.grade) and one.grade != other.grade
+        differ = contradict(one, other)
         says = f"{twin.how}, similarity {twin.similarity:.2f}" + ("; contradictory grades" if differ else "")
         figures = galleries[0].figure(one) + galleries[1].figure(other)
         pairs.append(f'<div><div class="pair">{figures}</div><p>{escape(says)}</p></div>')

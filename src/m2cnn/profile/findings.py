@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2cnn.bootstrap import Estimate
 from m2cnn.data.leaks import Twin
@@ -50,15 +51,22 @@ class Profile:
 def profile(table: Table, find: Finder) -> Profile:
     """Everything that the page of a set says, without its pictures."""
     refused = table.readable & (table.reasons != "")
-    cut = np.nan_to_num(table.values("cut")) > CUT
+    cut = table.values("cut")[table.readable] > CUT
     return Profile(
         table,
         twins_within(table, find),
         suspects(table),
         grade_correlations(table),
-        *shares([~table.readable, refused, cut], table.patient),
+        *shares([~table.readable, refused], table.patient),
+        _share_of_readable(table, cut),
         eye_agreement(table),
     )
+
+
+def _share_of_readable(table: Table, flag: NDArray[np.bool_]) -> Counted:
+    if not len(flag):
+        return Counted(Estimate(np.nan, np.nan, np.nan), 0)
+    return shares([flag], np.unique(table.patient[table.readable], return_inverse=True)[1])[0]
 
 
 def findings(found: Profile) -> list[str]:

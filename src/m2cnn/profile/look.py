@@ -39,7 +39,9 @@ def look_at_all(file: PhotographFile) -> Seen:
 
 def _values(file: PhotographFile) -> dict[str, float]:
     header, large = file.header(), file.at(LARGEST)
-    picture = Preprocess().read(file, SIZE)
+    # Not `Preprocess.read`: it refuses what was prepared for smaller pictures.
+    small = file.at(Preprocess().diameter(SIZE))
+    picture = Preprocess()(small.image, SIZE, small.field)
     lit = _lit(large, picture)
     detail = resolved(np.ascontiguousarray(Preprocess().crop(large.image, large.field)[..., 1]))
     return {

@@ -9,11 +9,11 @@ from html import escape
 import numpy as np
 
 from m2cnn.grades import GRADES, NUM_GRADES
-from m2cnn.profile.findings import CUT, Profile, findings, lead, reading, refused_rows, telling
+from m2cnn.profile.findings import CUT, TELLING, Profile, findings, lead, reading, refused_rows, telling
 from m2cnn.profile.gallery import MOST, Gallery
 from m2cnn.profile.measures import BY_NAME
 from m2cnn.profile.statistics import REPLICATES, shares
-from m2cnn.profile.suspicious import FAR, kind_of, some_of_each_kind
+from m2cnn.profile.suspicious import ENOUGH, FAR, kind_of, some_of_each_kind
 from m2cnn.profile.table import Table
 from m2cnn.profile.twins import faults
 from m2cnn.profile.words import INTERVAL, NO_PLOTS, PLAIN, PRIVATE, card, listed, many, number, share
@@ -108,6 +108,8 @@ def _eyes(one: Table) -> Iterator[str]:
 def _agreement(found: Profile) -> str:
     if found.eyes is None:
         return "<p>No patients with graded left and right eyes: how alike two eyes are is not known.</p>"
+    if np.isnan(found.eyes.estimate.value):
+        return f"<p>{many(found.eyes.n, 'patient')} with two graded eyes, all of one grade: no kappa.</p>"
     return (
         f"<p>The grades of a patient's two eyes agree with a quadratic weighted kappa of {number(found.eyes)}, "
         f"n = {many(found.eyes.n, 'patient')}. Two eyes of one patient are no two independent photographs: split by "
@@ -149,10 +151,18 @@ def _correlations(found: Profile) -> str:
         "<p>What tells the grade without showing a lesion can be learnt in place of lesions, and fails elsewhere: give "
         "the network no such hint (one size, one crop), or test on a set where it does not hold.</p>"
         if telling(found)
-        else "<p>No measure tells much of the grade.</p>"
+        else f"<p>{_little(found)}</p>"
     )
     head = ["measure", "Spearman's correlation with the grade", "n", "can disease do it"]
     return warning + table(head, rows) + f"<p>{INTERVAL}</p>"
+
+
+def _little(found: Profile) -> str:
+    """What to say where no measure surely tells the grade: it may be so, or there are too few to know."""
+    widest = max(max(-c.estimate.low, c.estimate.high) for _, c in found.correlations)
+    if widest < TELLING:
+        return "No measure tells much of the grade."
+    return f"No measure surely tells the grade; there are too few photographs to exclude it (up to {widest:.2f})."
 
 
 # Photographs
@@ -185,7 +195,8 @@ def _refused(one: Table, gallery: Gallery, readable: bool) -> str:
 
 def _suspects(found: Profile, gallery: Gallery) -> str:
     if not found.suspects:
-        return "<p>None.</p>"
+        few = found.table.readable.sum() < ENOUGH
+        return f"<p>{'Too few to say what is usual.' if few else 'None.'}</p>"
     rows = {row.image: row for row in found.table.rows}
     kinds = Counter(kind_of(reason) for suspect in found.suspects for reason in suspect.reasons)
     counts = table(["what", "photographs"], [[kind, f"{count:,}"] for kind, count in kinds.most_common()])

@@ -73,8 +73,8 @@ def table_of(name: str, manifest: Manifest, seen: dict[str, Seen]) -> Table:
 
 def without_lockbox(manifest: Manifest) -> Manifest:
     """The photographs that may be looked at. Raises DataError when there are none."""
-    rows = tuple(row for row in manifest if row.split != "lockbox")
-    if not rows:
+    try:
+        return manifest.select("all")
+    except DataError:
         got = f"no photograph outside the lockbox ({len(manifest)} in all)"
-        raise DataError("manifest", got, "photographs to look at", "Give a set with other splits.")
-    return Manifest(rows, manifest.root)
+        raise DataError("manifest", got, "photographs to look at", "Give a set with other splits.") from None

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
+from dataclasses import replace
 
 from m2cnn.data.leaks import Twin, contradict, on_two_sides
-from m2cnn.data.manifest import Row
-from m2cnn.data.survey import planes_of
+from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.survey import Seen
 from m2cnn.profile.table import Table
 
-# Planes (N, 2, 64, 64) uint8 -> pairs (a, b, how they are the same, similarity), a < b.
-Finder = Callable[[np.ndarray], list[tuple[int, int, str, float]]]
+Finder = Callable[[Manifest, dict[str, Seen]], list[Twin]]  # find_twins, with its number of workers
 
 
 def twins_within(table: Table, find: Finder) -> list[Twin]:
     """The pairs of a set, those with something wrong first, then the most similar."""
-    images, planes = planes_of({row.image: table.seen[row.image] for row in table.rows})
     rows = {row.image: row for row in table.rows}
-    found = [Twin(images[a], images[b], how, alike) for a, b, how, alike in find(planes)]
-    return sorted(found, key=lambda t: (-len(faults(rows[t.first], rows[t.second])), -t.similarity, t.first))
+    return sorted(
+        find(table.manifest, table.seen),
+        key=lambda t: (-len(faults(rows[t.first], rows[t.second])), -t.similarity, t.first),
+    )
 
 
 def twins_between(one: Table, other: Table, find: Finder) -> list[Twin]:
     """Pairs with the first photograph in `one` and the second in `other`, the most similar first."""
-    sides = [planes_of({row.image: table.seen[row.image] for row in table.rows}) for table in (one, other)]
-    (firsts, a_planes), (seconds, b_planes) = sides
-    found = find(np.concatenate([a_planes, b_planes]))
-    count = len(firsts)
-    across = [Twin(firsts[a], seconds[b - count], how, alike) for a, b, how, alike in found if a < count <= b]
+    sides = {"1/": one, "2/": other}  # the same name may stand in both
+    rows = [replace(row, image=side + row.image) for side, table in sides.items() for row in table.rows]
+    seen = {side + row.image: table.seen[row.image] for side, table in sides.items() for row in table.rows}
+    found = find(Manifest(tuple(rows), one.manifest.root), seen)
+    across = [
+        Twin(twin.first[2:], twin.second[2:], twin.how, twin.similarity)
+        for twin in found
+        if twin.first[:2] != twin.second[:2]
+    ]
     return sorted(across, key=lambda twin: (-twin.similarity, twin.first))
 
 

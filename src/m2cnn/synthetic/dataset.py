@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from m2cnn.errors import SettingError
+from m2cnn.parallel import check_workers, in_chunks
 from m2cnn.synthetic.cameras import CAMERAS, get_camera
 from m2cnn.synthetic.nuisances import Nuisances
-from m2cnn.synthetic.render import DEFAULT, EYES, FIELDS, draw_grades, render
-from m2cnn.tables import write_atomically
+from m2cnn.synthetic.render import DEFAULT, EYES, FIELDS, check_request, draw_grades, render
+from m2cnn.tables import is_half, write_atomically
 
 SOURCE = "m2cnn synthetic"
 FORMATS = ("jpeg", "png")
 SETTINGS = "rendering.json"  # written first: what the folder's photographs are made from
+WHOLE = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
+CHUNK = 4  # patients
 VERSION = 2  # of the renderer: another one gives other bytes for a seed
 
 
@@ -39,6 +39,7 @@ class Rendering:
     fields: int
     cameras: tuple[str, ...]
     nuisances: Nuisances
+    masks: bool = False
     version: int = VERSION
 
 
@@ -55,38 +56,46 @@ def render_dataset(
     fields: int = 1,
     cameras: Sequence[str] = tuple(CAMERAS),
     nuisances: Nuisances = DEFAULT,
-    progress: bool = False,
+    masks: bool = False,
 ) -> list[dict]:
     """Write both eyes of `patients` patients into `folder`; one row per photograph, in the manifest's columns.
 
     The same arguments give the same bytes, for any number of workers, and also when a killed run is called again:
     each photograph is written whole or not at all, and those that are there are kept. JPEG has quality 95.
     fields: 1, or 2 for a second photograph of each eye with the disc in its middle (<patient>_<eye>_2).
+    masks: also masks/KIND/NAME.png for each kind in a photograph, and its disc: 255 where it is drawn, else 0.
     cameras: those that patients meet.  The rows' images are relative to `folder`; dme, quality and split stay empty.
     Raises SettingError for an unknown format, field or camera, for fewer than one patient or worker, and for a folder
-    whose photographs were rendered with other settings.
+    whose photographs were rendered with other settings, or by somebody else.
     """
     if file_format not in FORMATS:
         raise SettingError("render_dataset(file_format=...)", f"{file_format!r}", " or ".join(FORMATS))
-    if patients < 1 or workers < 1:
-        raise SettingError("render_dataset", f"patients={patients}, workers={workers}", "at least 1 of each")
+    if patients < 1:
+        raise SettingError("render_dataset", f"patients={patients}", "at least 1")
     if fields not in FIELDS:
         raise SettingError("render_dataset(fields=...)", f"{fields!r}", "1 (near the macula) or 2 (also at the disc)")
-    draw_grades(seed, 0, grades)  # a wrong distribution is refused here, not in a worker
-    names = tuple(get_camera(name).name for name in cameras)
-    rendering = Rendering(seed, size, lesions, tuple(map(float, grades)), file_format, fields, names, nuisances)
+    # What is wrong is refused here: not in a worker, and before the folder is claimed.
+    check_workers(workers)
+    check_request(seed, 0, EYES[0], size, 0, 1)
+    draw_grades(seed, 0, grades)
+    names = tuple(dict.fromkeys(get_camera(name).name for name in cameras))
+    frequencies = tuple(map(float, grades))
+    rendering = Rendering(seed, size, lesions, frequencies, file_format, fields, names, nuisances, masks)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, rendering)
-    job = partial(_write_patient, str(folder), rendering)
-    done = tqdm(_run(job, patients, workers), total=patients, unit="patient", disable=not progress)
-    return [row for rows in done for row in rows]
+    job = partial(_write_patients, str(folder), rendering)
+    done = in_chunks(job, range(patients), workers, CHUNK, "rendering patients")
+    return [row for chunk in done for rows in chunk for row in rows]
 
 
 def _claim(folder: Path, rendering: Rendering) -> None:
     """Say in the folder what its photographs are made from, or check that it is this."""
     file, mine = folder / SETTINGS, json.loads(json.dumps(asdict(rendering)))
     if not file.exists():
+        if others := [path.name for path in folder.iterdir() if not is_half(path.name)]:
+            got = f"it has other files, such as {others[0]}"
+            raise SettingError(folder, got, "an empty folder, or one that was rendered", "Choose another folder.")
         write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())
         return
     try:
@@ -100,14 +109,8 @@ def _claim(folder: Path, rendering: Rendering) -> None:
         raise SettingError(file, f"the folder was begun with {', '.join(other)}", wanted, repair)
 
 
-def _run(job: partial, patients: int, workers: int) -> Iterator[list[dict]]:
-    if workers == 1:
-        yield from map(job, range(patients))
-        return
-    # Workers start clean (spawn): a fork of a process with torch's threads may hang.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.map(job, range(patients), chunksize=4)
+def _write_patients(folder: str, rendering: Rendering, patients: list[int]) -> list[list[dict]]:
+    return [_write_patient(folder, rendering, patient) for patient in patients]
 
 
 def _write_patient(folder: str, rendering: Rendering, patient: int) -> list[dict]:
@@ -122,9 +125,9 @@ def _write_patient(folder: str, rendering: Rendering, patient: int) -> list[dict
 
 
 def _photograph(path: Path, rendering: Rendering, patient: int, eye: str, grade: int, field: int) -> bytes:
-    """The bytes of one photograph: those of the file that is there already, else rendered and written."""
-    if path.exists():
-        return path.read_bytes()
+    """The bytes of one photograph: those of the file that is there already and whole, else rendered and written."""
+    if path.exists() and _is_whole(data := path.read_bytes()):
+        return data
     one = render(
         rendering.seed,
         grade,
@@ -136,15 +139,27 @@ def _photograph(path: Path, rendering: Rendering, patient: int, eye: str, grade:
         field=field,
         nuisances=rendering.nuisances,
     )
+    for kind, mask in one.masks.items() if rendering.masks else ():
+        # Before the photograph: where that is, they are too.
+        write_atomically(path.parent / "masks" / kind / f"{path.stem}.png", _mask_bytes(mask))
     data = encode(one.image, rendering.file_format)
     write_atomically(path, data)
     return data
+
+
+def _mask_bytes(mask: np.ndarray) -> bytes:
+    return cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()
 
 
 def encode(picture: np.ndarray, file_format: str) -> bytes:
     """(H, W, 3) uint8 RGB -> the bytes of a PNG, or of a JPEG of quality 95."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if file_format == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     return cv2.imencode("." + file_format, picture[..., ::-1], options)[1].tobytes()
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether it begins and ends as a JPEG or a PNG does."""
+    return any(data.startswith(begin) and data.endswith(end) for begin, end in WHOLE)
 
 
 def _row(image: str, patient: str, eye: str, grade: int, data: bytes) -> dict:

@@ -33,7 +33,7 @@ from m2cnn.synthetic.view import View
 
 EYES = ("left", "right")
 FIELDS = (1, 2)  # of the two-field protocols: near the macula, and at the disc
-SMALLEST = 64  # px; below, no vessel is left
+SMALLEST, LARGEST = 64, 8192  # px; below, no vessel is left; above, memory
 DEFAULT = Nuisances()
 
 
@@ -111,9 +111,9 @@ def render(
     field: 1 shows disc and macula and all lesions that make the grade, 2 has the disc in its middle: the same eye, the
     same lesions where the two overlap.  nuisances: how often each comes; NONE: the camera alone.
     Raises SettingError for a grade outside 0..4, an unknown eye, field or camera, a negative seed or patient, or a size
-    below 64.
+    outside 64..8192.
     """
-    _check(seed, grade, eye, size, patient, field)
+    check_request(seed, grade, eye, size, patient, field)
     streams = _Streams(seed, patient, eye, field, grade)
     one = _draw_eye(streams, camera, nuisances)
     look, view = _photograph(streams, one, eye, size, field, nuisances)
@@ -133,7 +133,7 @@ def render(
     return Rendered(image, masks, grade, eye, disc, fovea, planned, marks, view, look.camera.name)
 
 
-def _check(seed: int, grade: int, eye: str, size: int, patient: int, field: int) -> None:
+def check_request(seed: int, grade: int, eye: str, size: int, patient: int, field: int) -> None:
     if grade not in range(NUM_GRADES):
         raise SettingError("render(grade=...)", f"grade is {grade!r}", f"0..{NUM_GRADES - 1} (ICDR)")
     if eye not in EYES:
@@ -141,8 +141,8 @@ def _check(seed: int, grade: int, eye: str, size: int, patient: int, field: int)
     if field not in FIELDS:
         repair = did_you_mean(str(field), map(str, FIELDS))
         raise SettingError("render(field=...)", f"field is {field!r}", "1 (macula) or 2 (disc)", repair)
-    if size < SMALLEST:
-        raise SettingError("render(size=...)", f"size is {size}", f"{SMALLEST} px or more")
+    if not SMALLEST <= size <= LARGEST:
+        raise SettingError("render(size=...)", f"size is {size}", f"{SMALLEST}..{LARGEST} px")
     if seed < 0 or patient < 0:
         raise SettingError("render(seed=..., patient=...)", f"({seed}, {patient})", "whole numbers from 0")
 
@@ -230,9 +230,9 @@ def render_patients(
 
 
 def draw_grades(seed: int, patient: int, grades: tuple[float, ...]) -> tuple[int, int]:
-    """The grades of a patient's left and right eye: equal for 3 of 4 patients, else mostly one apart.
+    """The grades of a patient's left and right eye: equal for 3 of 4 patients or more, else mostly one apart.
 
-    The frequencies hold for either eye: the one drawn first is left or right by chance, the other differs by chance.
+    The frequencies hold for either eye.
     """
     rng = _Streams(seed, patient)["grades"]
     weights = np.asarray(grades, float)
@@ -240,7 +240,8 @@ def draw_grades(seed: int, patient: int, grades: tuple[float, ...]) -> tuple[int
         raise SettingError("grades", f"{grades!r}", f"{NUM_GRADES} frequencies from 0, not all 0")
     first = int(rng.choice(NUM_GRADES, p=weights / weights.sum()))
     apart = int(rng.choice([0, 1, 2], p=[0.75, 0.2, 0.05])) * int(rng.choice([-1, 1]))
-    second = first + apart
-    if not 0 <= second < NUM_GRADES or weights[second] == 0:
+    swap, second = rng.random() < 0.5, first + apart
+    # Metropolis: a rare grade is not reached more often than it is left, so both eyes keep the frequencies.
+    if not 0 <= second < NUM_GRADES or rng.random() * weights[first] >= weights[second]:
         second = first
-    return (first, second) if rng.random() < 0.5 else (second, first)
+    return (first, second) if swap else (second, first)

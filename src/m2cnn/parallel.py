@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
@@ -30,12 +31,17 @@ def in_chunks(
     Shows "TITLE: n of N" and the time left. Raises SettingError for less than one worker, M2cnnError when a worker
     process dies.
     """
-    if workers < 1:
-        raise SettingError("workers", f"{workers}", "1 or more", "1 works in this process.")
+    check_workers(workers)
     chunks = [list(tasks[start : start + chunk]) for start in range(0, len(tasks), chunk)]
     alone = workers == 1 or len(chunks) < 2
     results = map(work, chunks) if alone else _in_processes(work, chunks, workers, title)
     yield from shown(results, len(tasks), title)
+
+
+def check_workers(workers: int) -> None:
+    """Raises SettingError for less than one: to be called before anything is written."""
+    if workers < 1:
+        raise SettingError("workers", f"{workers}", "1 or more", "1 works in this process.")
 
 
 def _in_processes(work: Callable, chunks: list, workers: int, title: str) -> Iterator[list]:
@@ -43,12 +49,30 @@ def _in_processes(work: Callable, chunks: list, workers: int, title: str) -> Ite
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_begin_worker)
     try:
-        yield from pool.map(work, chunks)
+        with _deaf_to_interrupts():
+            results = pool.map(work, chunks)
+        yield from results
     except BrokenProcessPool as cause:
         repair = 'Call again, it goes on. Scripts need `if __name__ == "__main__":`; workers=1 needs least memory.'
         raise M2cnnError(title, "a worker process died", "workers that live", repair) from cause
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A terminal's Ctrl-C reaches workers too: one that dies of it while it starts would be waited for for ever.
+
+    What is blocked here is blocked in the processes that start meanwhile, and reaches this one afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
