@@ -333,8 +333,10 @@ def test_a_kill_in_the_first_instant_leaves_a_folder_that_goes_on(photographs, t
 def test_names_and_files_that_no_disk_takes_are_rows(photographs, tmp_path, monkeypatch):
     long = "train/" + "x" * 230 + ".jpeg"
     photographs.path(photographs.rows[0]).rename(photographs.root / long)
-    monkeypatch.setattr(prepare_module, "MAX_BYTES", photographs.path(photographs.rows[1]).stat().st_size - 1)
-    rows = (replace(photographs.rows[0], image=long), *photographs.rows[1:2])
+    with open(photographs.path(photographs.rows[1]), "r+b") as file:
+        file.truncate(10**6)
+    monkeypatch.setattr(prepare_module, "MAX_BYTES", 10**6 - 1)
+    rows = (replace(photographs.rows[0], image=long), *photographs.rows[1:3])
     reasons = prepare(Manifest(rows, photographs.root), tmp_path / "out", 128, workers=1).unreadable
     assert "235 bytes long, more than 220" in reasons[long] and "bytes, more than" in reasons["train/01.jpeg"]
 
