@@ -1,7 +1,8 @@
 """The photographs that a model was trained on, as its bundle carries them: hashes and fingerprints, no names.
 
-Whoever has a photograph can tell from them whether the model saw it, also as a copy of another size, compression or
-colour; nothing else. A number measured on photographs of the training set is worthless, and refused.
+Whoever has a photograph can tell from them whether the model saw it, or another of the same view of that eye, also as
+a copy of another size, compression or colour; nothing else. A number measured on photographs of the training set is
+worthless, and refused.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ Photographs that cannot be read, or show no round field, have no fingerprint: th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ NEAR = 0.4  # product of codes; 154 reprocessed copies have 0.64 or more, those 
 BLOCK = 1024  # photographs whose codes are compared with all others in one product
 CHUNK = 256
 FEW = 8  # files of the same bytes: every two of them are a pair
+PLANES, CODES = "planes.npy", "codes.npy"
 FIELD, BOX = 0, 1  # the planes of a photograph
 
 
@@ -108,15 +111,16 @@ def _of_same_bytes(rows: Sequence[Row]) -> list[Twin]:
 
 def twin_planes(planes: np.ndarray, workers: int = 2) -> list[tuple[int, int, str, float]]:
     """Pairs (a, b, how, similarity), a < b, of planes (N, 2, 64, 64) that are the same photograph."""
-    pairs = [(view, *pair) for view in VIEWS for pair in sorted(set(_candidates(planes, view)))]
-    tasks = [(planes[base, view.base], view.change(planes[copy, view.of])) for view, base, copy in pairs]
+    pairs = _candidates(planes, workers)
+    spread = planes.std(axis=(2, 3))
+    tasks = [_oriented(planes, spread, *pair) for pair in pairs]
     chunks = in_chunks(similarities, tasks, workers, CHUNK, "comparing pairs of photographs")
     alike = [value for chunk in chunks for value in chunk]
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for (view, base, copy), value in zip(pairs, alike, strict=True):
-        if value >= view.limit:
+    for (number, base, copy), value in zip(pairs, alike, strict=True):
+        if value >= VIEWS[number].limit:
             pair = min(base, copy), max(base, copy)
-            best[pair] = max(best.get(pair, (0.0, "")), (value, view.how))
+            best[pair] = max(best.get(pair, (0.0, "")), (value, VIEWS[number].how))
     return [(a, b, how, value) for (a, b), (value, how) in sorted(best.items())]
 
 
@@ -125,20 +129,45 @@ def similarities(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
     return [similarity(copy, base) for base, copy in pairs]
 
 
-def _candidates(planes: np.ndarray, view: View) -> Iterator[tuple[int, int]]:
-    """(original, copy): for each copy the `nearest` originals by code, where they are near; never itself."""
-    count = min(view.nearest, len(planes) - 1)
-    if count < 1:
-        return
-    base = codes(planes[:, view.base])
-    for start in range(0, len(planes), BLOCK):
-        block = np.array([view.change(plane) for plane in planes[start : start + BLOCK, view.of]])
-        products = codes(block) @ base.T
-        products[np.arange(len(block)), start + np.arange(len(block))] = -np.inf
-        near = np.argpartition(-products, count - 1, axis=1)[:, :count]
-        for row, place in zip(*np.nonzero(np.take_along_axis(products, near, 1) >= NEAR), strict=True):
-            pair = int(near[row, place]), start + int(row)
-            yield (min(pair), max(pair)) if view.how == AGAIN else pair
+def _oriented(
+    planes: np.ndarray, spread: np.ndarray, number: int, base: int, copy: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The planes of a candidate as `similarities` takes them.
+
+    Of two whole views the one with less contrast is moved onto the other, wherever they stand in the manifest.
+    """
+    view = VIEWS[number]
+    pair = planes[base, view.base], view.change(planes[copy, view.of])
+    turned = view.how == AGAIN and spread[base, view.base] > spread[copy, view.of]
+    return pair[::-1] if turned else pair
+
+
+def _candidates(planes: np.ndarray, workers: int) -> list[tuple[int, int, int]]:
+    """(number of a view, original, copy), sorted: for each copy the few originals that are near it by code."""
+    tasks = [(start, number) for start in range(0, len(planes), BLOCK) for number in range(len(VIEWS))]
+    with TemporaryDirectory() as folder:  # what all processes read is in files that they map
+        np.save(Path(folder) / PLANES, planes)
+        np.save(Path(folder) / CODES, np.stack([codes(planes[:, kind]) for kind in (FIELD, BOX)]))
+        chunks = in_chunks(partial(near_blocks, folder), tasks, workers, len(VIEWS), "comparing photographs")
+        return sorted({pair for chunk in chunks for block in chunk for pair in block})
+
+
+def near_blocks(folder: str, tasks: list[tuple[int, int]]) -> list[list[tuple[int, int, int]]]:
+    """The candidates of some blocks, each given by its first photograph and the number of a view."""
+    planes, base = (np.load(Path(folder) / name, mmap_mode="r") for name in (PLANES, CODES))
+    return [_near(planes[start : start + BLOCK], base, start, number) for start, number in tasks]
+
+
+def _near(block: np.ndarray, base: np.ndarray, start: int, number: int) -> list[tuple[int, int, int]]:
+    view = VIEWS[number]
+    products = codes(np.array([view.change(plane) for plane in block[:, view.of]])) @ base[view.base].T
+    products[np.arange(len(block)), start + np.arange(len(block))] = -np.inf  # never itself
+    rows, columns = np.nonzero(products >= NEAR)
+    order = np.lexsort((-products[rows, columns], rows))
+    rows, columns = rows[order], columns[order]
+    nearest = np.arange(len(rows)) - np.searchsorted(rows, rows) < view.nearest
+    pairs = zip(columns[nearest].tolist(), (start + rows[nearest]).tolist(), strict=True)
+    return [(number, *((min(pair), max(pair)) if view.how == AGAIN else pair)) for pair in pairs]
 
 
 # What they mean
