@@ -17,7 +17,7 @@ from m2cnn.profile.measures import BY_NAME, Measure
 from m2cnn.profile.statistics import Counted, eye_agreement, grade_correlations, shares
 from m2cnn.profile.suspicious import Suspect, suspects
 from m2cnn.profile.table import Table
-from m2cnn.profile.twins import Finder, faults, twins_within
+from m2cnn.profile.twins import FAULTS, Finder, faults, twins_within
 from m2cnn.profile.words import many, number, share
 
 # Between what was measured in EyePACS and IDRiD with their own colours (95 % below 0.53) and in a copy of EyePACS whose
@@ -99,14 +99,8 @@ def _twice(found: Profile) -> list[str]:
     if not found.twins:
         return []
     rows = {row.image: row for row in found.table.rows}
-    kinds = Counter(fault.split()[0] for t in found.twins for fault in faults(rows[t.first], rows[t.second]))
-    words = {
-        "contradictory": "with contradictory grades",
-        "on": "on two sides of the split, which makes its numbers worthless",
-        "under": "under two patients",
-        "called": "called a left and a right eye",
-    }
-    parts = [f"{kinds[kind]:,} {text}" for kind, text in words.items() if kinds[kind]]
+    kinds = Counter(kind for t in found.twins for kind in faults(rows[t.first], rows[t.second]))
+    parts = [f"{kinds[kind]:,} {text}" for kind, text in FAULTS.items() if kinds[kind]]
     pairs = many(len(found.twins), "pair of photographs is the same photograph", "pairs of photographs are the same")
     return [f"{pairs}{': ' * bool(parts)}{', '.join(parts)}."]
 

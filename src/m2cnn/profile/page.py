@@ -175,7 +175,7 @@ def _twins(found: Profile, gallery: Gallery) -> str:
     pairs = []
     for twin in found.twins[:MOST]:
         one, other = rows[twin.first], rows[twin.second]
-        wrong = "; ".join(faults(one, other))
+        wrong = "; ".join(faults(one, other).values())
         says = f"<p>{escape(twin.how)}, similarity {twin.similarity:.2f}{'; <strong>' * bool(wrong)}{escape(wrong)}"
         says += "</strong></p>" if wrong else "</p>"
         pairs.append(f'<div><div class="pair">{gallery.figure(one)}{gallery.figure(other)}</div>{says}</div>')

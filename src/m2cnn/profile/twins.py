@@ -10,6 +10,12 @@ from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.survey import Seen
 from m2cnn.profile.table import Table
 
+FAULTS = {  # and what is said of the pairs of a set that have them
+    "grades": "with contradictory grades",
+    "sides": "on two sides of the split, which makes its numbers worthless",
+    "patients": "under two patients",
+    "eyes": "called a left and a right eye",
+}
 Finder = Callable[[Manifest, dict[str, Seen]], list[Twin]]  # find_twins, with its number of workers
 
 
@@ -36,15 +42,15 @@ def twins_between(one: Table, other: Table, find: Finder) -> list[Twin]:
     return sorted(across, key=lambda twin: (-twin.similarity, twin.first))
 
 
-def faults(one: Row, other: Row) -> list[str]:
-    """What cannot be right when these two are the same photograph, in words."""
-    found = []
+def faults(one: Row, other: Row) -> dict[str, str]:
+    """What cannot be right when these two are the same photograph: a key of FAULTS -> in words."""
+    found = {}
     if contradict(one, other):
-        found.append(f"contradictory grades {one.grade} and {other.grade}")
+        found["grades"] = f"contradictory grades {one.grade} and {other.grade}"
     if on_two_sides(one, other):
-        found.append(f"on two sides: {one.split} and {other.split}")
+        found["sides"] = f"on two sides: {one.split} and {other.split}"
     if one.patient != other.patient:
-        found.append("under two patients")
+        found["patients"] = "under two patients"
     if one.patient == other.patient and one.eye and other.eye and one.eye != other.eye:
-        found.append("called a left and a right eye")
+        found["eyes"] = "called a left and a right eye"
     return found
