@@ -394,9 +394,20 @@ def test_a_state_that_is_damaged_is_named(photographs, tmp_path):
     (tmp_path / "out" / "prepared.json").write_text('{"settings"')
     with pytest.raises(DataError, match=r"prepared.json: damaged .*Choose another folder"):
         prepare(photographs, tmp_path / "out", 256, workers=1)
-    (tmp_path / "out" / "prepared.json").write_text('{"theirs": 1}')
-    with pytest.raises(DataError, match=r"prepared.json: .*expected what m2cnn wrote"):
-        prepare(photographs, tmp_path / "out", 256, workers=1)
+    whole = {"settings": {}, "manifests": [], "photographs": []}
+    for wrong in ({"theirs": 1}, whole | {"settings": []}, whole | {"manifests": None}, whole | {"photographs": None}):
+        (tmp_path / "out" / "prepared.json").write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match=r"prepared.json: .*expected what m2cnn wrote"):
+            prepare(photographs, tmp_path / "out", 256, workers=1)
+
+
+def test_entries_that_are_none_are_done_again(photographs, tmp_path):
+    one = Manifest(photographs.rows[:1], photographs.root)
+    prepare(one, tmp_path / "out", 256, workers=1)
+    state = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    for photographs_ in ([1], [None], [{"image": "x"}], [{"strange": 1}]):
+        (tmp_path / "out" / "prepared.json").write_text(json.dumps(state | {"photographs": photographs_}))
+        assert prepare(one, tmp_path / "out", 256, workers=1).fresh == 1
 
 
 # --- the same grade ---------------------------------------------------------------------------------------------------

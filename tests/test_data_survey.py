@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -108,6 +109,26 @@ def test_a_damaged_memory_is_said(photographs, tmp_path):
     (tmp_path / "memory" / MEMORY).write_bytes(b"no database " * 99)
     with pytest.raises(DataError, match=rf"{MEMORY}: damaged .* Remove it"):
         survey(photographs, brightness, tmp_path / "memory", workers=1)
+
+
+def test_a_memory_that_is_no_file_or_another_programs_is_said(photographs, tmp_path):
+    (tmp_path / "folder" / MEMORY).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"unable to open database file; expected a memory that can be written"):
+        survey(photographs, brightness, tmp_path / "folder", workers=1)
+    (tmp_path / "other").mkdir()
+    with closing(sqlite3.connect(tmp_path / "other" / MEMORY)) as database:
+        database.execute("CREATE TABLE files (name TEXT)")
+    with pytest.raises(DataError, match=rf"{MEMORY}: no such column"):
+        survey(photographs, brightness, tmp_path / "other", workers=1)
+
+
+def test_pages_that_were_damaged_are_said_too(photographs, tmp_path):
+    survey(photographs, module.look_at_planes, tmp_path, workers=1)
+    data = bytearray((tmp_path / MEMORY).read_bytes())
+    data[4096:] = b"\x5a" * (len(data) - 4096)
+    (tmp_path / MEMORY).write_bytes(data)
+    with pytest.raises(DataError, match=r"damaged .* Remove it"):
+        survey(photographs, module.look_at_planes, tmp_path, workers=1)
 
 
 def test_the_memory_holds_no_names(photographs, tmp_path):
