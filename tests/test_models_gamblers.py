@@ -148,6 +148,28 @@ def test_channels_of_the_cyclic_network():
     assert " ".join(network.trunk._modules) == layers
 
 
+# (kernel, padding) of the convolutions, and (kernel, stride) of the pools: the last one differs in m51.
+STAGES = {
+    "m28": ([(3, 1)] * 3, [(4, 4), (2, 2), (2, 2), (3, 2), (3, 2), (3, 2)]),
+    "cyc28": ([(3, 1)] * 3, [(4, 4)] + [(2, 2)] * 5),
+    "m41": ([(4, 2), (4, 1)], [(3, 2)] * 7),
+    "m46": ([(3, 1), (1, 0)], [(3, 2)] * 8),
+    "m47": ([(3, 1)], []),
+    "m51": ([(3, 1), (1, 0)], [(3, 2)] * 7 + [(2, 2)]),
+    "m58": ([(3, 1), (1, 0)], [(3, 2)] * 8),
+}
+
+
+@pytest.mark.parametrize("member", STAGES)
+def test_kernels_and_pools_of_the_stages(member):
+    modules = list(slim(member).modules())
+    kernels = [(each.kernel_size[0], each.padding[0]) for each in modules if isinstance(each, nn.Conv2d)]
+    convolutions, pools = STAGES[member]
+    assert kernels == (convolutions * len(map_sizes(member)))[: len(kernels)]
+    assert [(each.kernel_size, each.stride) for each in modules if isinstance(each, nn.MaxPool2d)] == pools
+    assert sum(isinstance(each, FractionalMaxPool) for each in modules) == (15 if member == "m47" else 0)
+
+
 def test_fresh_weights():
     network = slim("m41", width=1.0)
     convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
@@ -279,11 +301,17 @@ def test_the_draw_is_one_and_fixed():
     network(pictures(724, 1)).sum().backward()
     assert draws(network.eval()) == before
     assert len(before) == 30
-    assert before["trunk.stage1.1.rows"] != before["trunk.stage1.1.columns"]
-    assert before["trunk.stage8.1.rows"][:10] != before["trunk.stage9.1.rows"][:10]
     x = pictures(724, 1)
     with torch.no_grad():
         assert torch.equal(network(x), network(x))
+
+
+def test_every_axis_of_every_stage_has_its_own_draw():
+    rng, side, found = np.random.default_rng(12891), 724, draws(slim("m47"))
+    for stage, after in enumerate(map_sizes("m47"), start=1):
+        for axis in ("rows", "columns"):
+            assert found[f"trunk.stage{stage}.1.{axis}"] == pool_starts(side, after, rng.random()).tolist()
+        side = after
 
 
 def test_the_draw_travels_with_the_weights():
