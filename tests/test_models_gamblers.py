@@ -170,6 +170,15 @@ def test_kernels_and_pools_of_the_stages(member):
     assert sum(isinstance(each, FractionalMaxPool) for each in modules) == (15 if member == "m47" else 0)
 
 
+@pytest.mark.parametrize("member", ROWS)
+def test_every_convolution_has_its_activation_the_last_behind_the_pool(member):
+    network = slim(member)
+    for number, convolutions in enumerate(ROWS[member].stages, start=1):
+        names = [type(each).__name__ for each in getattr(network.trunk, f"stage{number}")]
+        pool = "FractionalMaxPool" if "47" in member else "MaxPool2d"
+        assert names == ["Conv2d", "LeakyReLU"] * (len(convolutions) - 1) + ["Conv2d", pool, "LeakyReLU"]
+
+
 def test_fresh_weights():
     network = slim("m41", width=1.0)
     convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
