@@ -14,16 +14,15 @@ from torch import nn
 
 from m2cnn.errors import SettingError, SizeError
 from m2cnn.export import export_onnx
+from m2cnn.models.fractional import FixedFractionalMaxPool, starts
 from m2cnn.models.reformed_gamblers import MEMBERS, ROWS, TINY, ReformedGamblers, map_sizes
 from m2cnn.models.reformed_gamblers_net import (
     FourSigmoid,
-    FractionalMaxPool,
     Gcn,
     StepLayer,
     cyclic_pool,
     cyclic_roll,
     cyclic_slice,
-    pool_starts,
 )
 from m2cnn.tasks import Regression
 
@@ -167,7 +166,7 @@ def test_kernels_and_pools_of_the_stages(member):
     convolutions, pools = STAGES[member]
     assert kernels == (convolutions * len(map_sizes(member)))[: len(kernels)]
     assert [(each.kernel_size, each.stride) for each in modules if isinstance(each, nn.MaxPool2d)] == pools
-    assert sum(isinstance(each, FractionalMaxPool) for each in modules) == (15 if member == "m47" else 0)
+    assert sum(isinstance(each, FixedFractionalMaxPool) for each in modules) == (15 if member == "m47" else 0)
 
 
 @pytest.mark.parametrize("member", ROWS)
@@ -175,7 +174,7 @@ def test_every_convolution_has_its_activation_the_last_behind_the_pool(member):
     network = slim(member)
     for number, convolutions in enumerate(ROWS[member].stages, start=1):
         names = [type(each).__name__ for each in getattr(network.trunk, f"stage{number}")]
-        pool = "FractionalMaxPool" if "47" in member else "MaxPool2d"
+        pool = "FixedFractionalMaxPool" if "47" in member else "MaxPool2d"
         assert names == ["Conv2d", "LeakyReLU"] * (len(convolutions) - 1) + ["Conv2d", pool, "LeakyReLU"]
 
 
@@ -273,25 +272,25 @@ def test_the_whole_cyclic_network_turns_only_with_a_first_stage_that_does():
 
 def test_starts_by_hand():
     # 9 -> 6 by steps of 7 / 5: 0.14, 1.54, 2.94, 4.34, 5.74, 7.14 and 0.98, 2.38, 3.78, 5.18, 6.58, 7.98
-    assert pool_starts(9, 6, 0.1).tolist() == [0, 1, 2, 4, 5, 7]
-    assert pool_starts(9, 6, 0.7).tolist() == [0, 2, 3, 5, 6, 7]
+    assert starts(9, 6, 2, 0.1) == [0, 1, 2, 4, 5, 7]
+    assert starts(9, 6, 2, 0.7) == [0, 2, 3, 5, 6, 7]
     # By steps of 3 / 2 from 1.2: the floor before the draw, 1, is taken off.
-    assert pool_starts(5, 3, 0.8).tolist() == [0, 1, 3]
+    assert starts(5, 3, 2, 0.8) == [0, 1, 3]
 
 
 @pytest.mark.parametrize(("before", "after"), [(724, 512), (362, 256), (9, 6), (4, 2)])
 def test_windows_stay_on_the_map_and_leave_nothing_out(before, after):
     for shift in np.random.default_rng(0).random(200):
-        starts = pool_starts(before, after, shift)
-        assert (starts[0], starts[-1], len(starts)) == (0, before - 2, after)
-        assert set(np.diff(starts)) <= {1, 2}
+        first = starts(before, after, 2, shift)
+        assert (first[0], first[-1], len(first)) == (0, before - 2, after)
+        assert set(np.diff(first)) <= {1, 2}
 
 
 @pytest.mark.parametrize(("before", "after"), [(64, 45), (9, 6), (4, 2)])
 def test_fractional_pooling_is_that_of_torch(before, after):
     x = torch.randn(2, 3, before, before)
-    ours = FractionalMaxPool(before, after, np.random.default_rng(3))(x)
     rows, columns = np.random.default_rng(3).random(2)
+    ours = FixedFractionalMaxPool(2, before, after, (rows, columns))(x)
     samples = torch.tensor([columns, rows]).float().expand(2, 3, 2)
     theirs = nn.functional.fractional_max_pool2d(x, 2, output_size=after, _random_samples=samples)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -319,14 +318,14 @@ def test_every_axis_of_every_stage_has_its_own_draw():
     rng, side, found = np.random.default_rng(12891), 724, draws(slim("m47"))
     for stage, after in enumerate(map_sizes("m47"), start=1):
         for axis in ("rows", "columns"):
-            assert found[f"trunk.stage{stage}.1.{axis}"] == pool_starts(side, after, rng.random()).tolist()
+            assert found[f"trunk.stage{stage}.1.{axis}"] == starts(side, after, 2, rng.random())
         side = after
 
 
 def test_the_draw_travels_with_the_weights():
     network, other = slim("tiny-m47").eval(), slim("tiny-m47").eval()
     pool = network.trunk.stage1[1]
-    pool.rows.copy_(torch.tensor(pool_starts(64, 45, 0.987)))
+    pool.rows.copy_(torch.tensor(starts(64, 45, 2, 0.987)))
     x = pictures(64)
     with torch.no_grad():
         assert not torch.equal(other(x), network(x))

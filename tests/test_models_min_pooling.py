@@ -13,15 +13,9 @@ from torch import nn
 
 from m2cnn.errors import SettingError, SizeError
 from m2cnn.export import export_onnx
-from m2cnn.models.min_pooling import (
-    FractionalMaxPool,
-    MapDropout,
-    MinPooling,
-    channels,
-    initialise,
-    sizes,
-    starts,
-)
+from m2cnn.models.fractional import FractionalMaxPool, starts
+from m2cnn.models.min_pooling import MinPooling, sizes
+from m2cnn.models.min_pooling_net import MapDropout, channels, initialise
 
 # systems.md 3.3; c: after a convolution, p: after pooling.
 PUBLISHED_SIZES = {

@@ -16,12 +16,11 @@ The networks themselves are in `m2cnn.models.reformed_gamblers_net`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from m2cnn.errors import SettingError, did_you_mean, require
+from m2cnn.errors import require
+from m2cnn.models.settings import PlainSettings, check, check_choice, check_width, checked_outputs
 
 if TYPE_CHECKING:
     from m2cnn.models.reformed_gamblers_net import GamblersNet
@@ -147,7 +146,7 @@ def size_after_pool(size: int, pool: tuple[int, int]) -> int:
 
 
 @dataclass(frozen=True)
-class ReformedGamblers:
+class ReformedGamblers(PlainSettings):
     """One network of the team, as plain checked values.
 
     member: a key of MEMBERS, or of TINY in tests.
@@ -162,9 +161,7 @@ class ReformedGamblers:
 
     def __post_init__(self) -> None:
         _row(self.member)
-        good = isinstance(self.width, Real) and not isinstance(self.width, bool) and 0 < self.width <= 4
-        if not good:
-            raise SettingError("network.width", f"got {self.width!r}", "a number above 0 and at most 4")
+        check_width(self.width)
         object.__setattr__(self, "width", float(self.width))
 
     @property
@@ -176,35 +173,18 @@ class ReformedGamblers:
         """Side in px of the only picture that the network takes."""
         return self.row.size
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ReformedGamblers:
-        """Raises SettingError for an unknown key."""
-        known = [each.name for each in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise SettingError("network", f'unknown setting "{key}"', repair=did_you_mean(str(key), known))
-        return cls(**values)
-
     def build(self, outputs: int, cells: int = 0) -> GamblersNet:
         """The network with random weights from torch's generator, in training mode.
 
         Raises SettingError for any cell and for less than one output, MissingExtra without torch.
         """
-        if cells != 0:
-            raise SettingError("network.cells", f"got {cells!r}", "0: these networks do not grow")
-        if isinstance(outputs, bool) or not isinstance(outputs, int) or outputs < 1:
-            raise SettingError("network.outputs", f"got {outputs!r}", "a whole number from 1")
+        check(cells == 0, "cells", cells, "0: these networks do not grow")
         require("torch", "train")
         from m2cnn.models.reformed_gamblers_net import GamblersNet
 
-        return GamblersNet(self, outputs)
+        return GamblersNet(self, checked_outputs(outputs))
 
 
-def _row(member: object) -> Row:
-    if not isinstance(member, str) or member not in ROWS:
-        raise SettingError("network.member", f"got {member!r}", "a known one", did_you_mean(str(member), MEMBERS))
+def _row(member: str) -> Row:
+    check_choice("member", member, ROWS)
     return ROWS[member]

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
 
 from m2cnn.errors import SettingError, SizeError
+from m2cnn.models.fractional import FixedFractionalMaxPool
 from m2cnn.models.inception_resnet import scaled
 from m2cnn.models.reformed_gamblers import (
     CYCLIC,
@@ -52,36 +52,6 @@ class Gcn(nn.Module):
         x = x if x.is_floating_point() else x.float()
         centred = x - x.mean((2, 3), keepdim=True)
         return centred / centred.square().mean((2, 3), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
-
-
-def pool_starts(before: int, after: int, shift: float) -> np.ndarray:
-    """(after,) first row of each overlapping 2-row window over `before` rows; `shift` in 0..1 is the draw.
-
-    start_i = floor((i + u) a) - floor(u a), a = (before - 2) / (after - 1); the last window ends with the map.
-    Source: Graham 2014 (Fractional max-pooling), as Torch has it.
-
-    >>> pool_starts(9, 6, 0.1).tolist(), pool_starts(9, 6, 0.7).tolist()
-    ([0, 1, 2, 4, 5, 7], [0, 2, 3, 5, 6, 7])
-    """
-    ratio = (before - 2) / (after - 1)
-    starts = np.floor((np.arange(after) + shift) * ratio) - np.floor(shift * ratio)
-    starts[-1] = before - 2
-    return starts.astype(np.int64)
-
-
-class FractionalMaxPool(nn.Module):
-    """(B, C, before, before) -> (B, C, after, after): maxima of overlapping 2 x 2 windows at fixed places.
-
-    The places are drawn once from `rng` and are buffers: they travel with the weights.
-    """
-
-    def __init__(self, before: int, after: int, rng: np.random.Generator):
-        super().__init__()
-        for name in ("rows", "columns"):
-            self.register_buffer(name, torch.tensor(pool_starts(before, after, rng.random())))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return max_pool2d(x, 2, 1).index_select(2, self.rows).index_select(3, self.columns)
 
 
 def cyclic_slice(x: Tensor) -> Tensor:
@@ -220,7 +190,10 @@ def _trunk(row: Row, width: float) -> tuple[nn.Sequential, int]:
         convolutions = _convolutions(stage, channels, width)
         before = size_before_pool(side, stage)
         side = size_after_pool(before, pool)
-        pooled = FractionalMaxPool(before, side, rng) if pool == FRACTIONAL else nn.MaxPool2d(*pool)
+        if pool == FRACTIONAL:
+            pooled: nn.Module = FixedFractionalMaxPool(pool[0], before, side, (rng.random(), rng.random()))
+        else:
+            pooled = nn.MaxPool2d(*pool)
         layers[f"stage{number}"] = nn.Sequential(*convolutions, pooled, nn.LeakyReLU(SLOPE))
         channels = convolutions[-1].out_channels
         if cyclic:

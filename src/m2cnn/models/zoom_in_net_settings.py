@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from m2cnn.errors import SettingError, did_you_mean, require
+from m2cnn.errors import SettingError, require
 from m2cnn.grades import NUM_GRADES
 from m2cnn.models.settings import (
     FULL_REPEATS,
     INCEPTION_RESNET_V2,
     NetworkSettings,
-    _check,
-    _check_choice,
-    _is_count,
-    _is_number,
+    PlainSettings,
+    check,
+    check_choice,
+    is_count,
+    is_number,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TRUNK_KEYS = ("trunk", "width", "repeats", "ladder", "dropout", "weights", "trun
 
 
 @dataclass(frozen=True)
-class ZoomInNet:
+class ZoomInNet(PlainSettings):
     """The network of the rows "Zoom-in-Net" and "M-Net + A-Net"; all defaults but the four boxes are a reconstruction.
 
     parts: "m" (M-Net alone), "ma" (M-Net + A-Net) or "mac" (the whole Zoom-in-Net).
@@ -64,26 +64,22 @@ class ZoomInNet:
             if key in TRUNK_KEYS:
                 object.__setattr__(self, key, value)
         object.__setattr__(self, "repeats", tuple(self.repeats))
-        _check_choice("parts", self.parts, PARTS)
-        _check(_is_number(self.zoom) and 1 < self.zoom <= 8, "zoom", self.zoom, "a number above 1 and at most 8")
+        check_choice("parts", self.parts, PARTS)
+        check(is_number(self.zoom) and 1 < self.zoom <= 8, "zoom", self.zoom, "a number above 1 and at most 8")
         object.__setattr__(self, "zoom", float(self.zoom))
         for key, most in (("patch", 8192), ("boxes", 16), ("gate", 8192), ("hidden", 8192)):
             value = getattr(self, key)
-            _check(_is_count(value, most) and value > 0, key, value, f"a whole number, 1..{most}")
-        good = _is_number(self.patch_dropout) and 0 <= self.patch_dropout < 1
-        _check(good, "patch_dropout", self.patch_dropout, "a probability: 0 <= p < 1")
+            check(is_count(value, most) and value > 0, key, value, f"a whole number, 1..{most}")
+        good = is_number(self.patch_dropout) and 0 <= self.patch_dropout < 1
+        check(good, "patch_dropout", self.patch_dropout, "a probability: 0 <= p < 1")
         object.__setattr__(self, "patch_dropout", float(self.patch_dropout))
-        _check(isinstance(self.average, bool), "average", self.average, "true or false")
-        _check(not self.average or self.parts == "mac", "average", self.average, 'false, or parts = "mac"')
+        check(isinstance(self.average, bool), "average", self.average, "true or false")
+        check(not self.average or self.parts == "mac", "average", self.average, 'false, or parts = "mac"')
 
     @property
     def trunk_settings(self) -> NetworkSettings:
         """The part of the settings that makes a trunk."""
         return NetworkSettings(**{key: getattr(self, key) for key in TRUNK_KEYS})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML; `from_dict` reads them back."""
-        return asdict(self) | {"repeats": list(self.repeats)}
 
     def build(self, outputs: int = NUM_GRADES, cells: int = 0) -> ZoomInNetwork:
         """The network, with every part running, in training mode.
@@ -102,12 +98,3 @@ class ZoomInNet:
         if isinstance(cells, bool) or cells != 0:
             raise SettingError("network.cells", f"got {cells!r}", "0: only M2CNN has cells")
         return ZoomInNetwork(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ZoomInNet:
-        """Raises SettingError for an unknown key."""
-        known = [each.name for each in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise SettingError("network", f'unknown setting "{key}"', repair=did_you_mean(key, known))
-        return cls(**values)
