@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from m2cnn.errors import SettingError, did_you_mean
 
@@ -29,8 +29,25 @@ EDGETPU_OPTIONS = {
 }
 
 
+class PlainSettings:
+    """A frozen dataclass that becomes plain values, and comes back from them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and TOML; `from_dict` reads them back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Raises SettingError for an unknown key."""
+        known = [each.name for each in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise SettingError("network", f'unknown setting "{key}"', repair=did_you_mean(key, known))
+        return cls(**values)
+
+
 @dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(PlainSettings):
     """The network part of a recipe.
 
     trunk: "inception_resnet_v2" (BaseNet, our own definition) or "timm:NAME", any convolutional network of timm.
@@ -63,14 +80,14 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         _check_trunk(self.trunk)
-        _check_choice("ladder", self.ladder, LADDERS)
-        _check_choice("cell", self.cell, CELL_KINDS)
-        _check(_is_number(self.width) and 0 < self.width <= 4, "width", self.width, "a number above 0 and at most 4")
-        _check(_is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", self.dropout, "a probability: 0 <= p < 1")
-        _check(_is_count(self.residual_blocks, 5), "residual_blocks", self.residual_blocks, "a whole number, 0..5")
-        _check(_is_repeats(self.repeats), "repeats", self.repeats, "three whole numbers, 0..99, such as [10, 20, 9]")
-        _check(isinstance(self.weights, str), "weights", self.weights, '"", "timm" or the path of a .safetensors file')
-        _check(isinstance(self.trunk_options, Mapping), "trunk_options", self.trunk_options, "a table of options")
+        check_choice("ladder", self.ladder, LADDERS)
+        check_choice("cell", self.cell, CELL_KINDS)
+        check_width(self.width)
+        check(is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", self.dropout, "a probability: 0 <= p < 1")
+        check(is_count(self.residual_blocks, 5), "residual_blocks", self.residual_blocks, "a whole number, 0..5")
+        check(is_repeats(self.repeats), "repeats", self.repeats, "three whole numbers, 0..99, such as [10, 20, 9]")
+        check(isinstance(self.weights, str), "weights", self.weights, '"", "timm" or the path of a .safetensors file')
+        check(isinstance(self.trunk_options, Mapping), "trunk_options", self.trunk_options, "a table of options")
         object.__setattr__(self, "repeats", tuple(self.repeats))
         object.__setattr__(self, "width", float(self.width))
         object.__setattr__(self, "dropout", float(self.dropout))
@@ -86,44 +103,48 @@ class NetworkSettings:
         """Input sizes in px of the stages with 0, 1 and 2 cells."""
         return LADDERS[self.ladder]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML; `from_dict` reads them back."""
-        return asdict(self) | {"repeats": list(self.repeats)}
-
     def build(self, outputs: int, cells: int = 0) -> M2CNN:
         """The network with random weights from torch's generator, or the first weights that `weights` names."""
         from m2cnn.models import build_network
 
         return build_network(self, outputs, cells)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
-        """Raises SettingError for an unknown key."""
-        known = [each.name for each in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise SettingError("network", f'unknown setting "{key}"', repair=did_you_mean(key, known))
-        return cls(**values)
 
-
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _is_count(value: object, most: int) -> bool:
+def is_count(value: object, most: int) -> bool:
+    """Whether it is a whole number, 0..most."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
-def _is_repeats(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 3 and all(_is_count(each, 99) for each in value)
+def is_repeats(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 3 and all(is_count(each, 99) for each in value)
 
 
-def _check(good: bool, key: str, value: object, expected: str) -> None:
+def check(good: bool, key: str, value: object, expected: str) -> None:
+    """Raise SettingError of a network's setting unless it is good."""
     if not good:
         raise SettingError(f"network.{key}", f"got {value!r}", expected)
 
 
-def _check_choice(key: str, value: object, choices: Mapping | tuple) -> None:
+def check_width(width: object) -> None:
+    check(is_number(width) and 0 < width <= 4, "width", width, "a number above 0 and at most 4")
+
+
+def checked_outputs(outputs: int) -> int:
+    """The number itself. Raises SettingError for less than one, and for what is no whole number."""
+    check(
+        isinstance(outputs, int) and is_count(outputs, outputs) and outputs > 0,
+        "outputs",
+        outputs,
+        "a whole number from 1",
+    )
+    return outputs
+
+
+def check_choice(key: str, value: object, choices: Mapping | tuple) -> None:
     if not isinstance(value, str) or value not in choices:
         raise SettingError(f"network.{key}", f"got {value!r}", "a known one", did_you_mean(str(value), choices))
 
@@ -141,8 +162,8 @@ def _check_trunk(trunk: object) -> None:
 
 
 def _check_timm(settings: NetworkSettings) -> None:
-    _check(settings.width == 1, "width", settings.width, "1 with a timm trunk: choose a narrower one by its name")
-    _check(settings.repeats == FULL_REPEATS, "repeats", settings.repeats, "nothing with a timm trunk: its name says it")
+    check(settings.width == 1, "width", settings.width, "1 with a timm trunk: choose a narrower one by its name")
+    check(settings.repeats == FULL_REPEATS, "repeats", settings.repeats, "nothing with a timm trunk: its name says it")
 
 
 def _check_own(settings: NetworkSettings) -> None:
@@ -153,4 +174,4 @@ def _check_own(settings: NetworkSettings) -> None:
             f'"timm" with width {settings.width:g} and repeats {list(settings.repeats)}',
             "width 1 and repeats [10, 20, 9], the network that the ImageNet weights belong to",
         )
-    _check(not settings.trunk_options, "trunk_options", settings.trunk_options, f"nothing with {INCEPTION_RESNET_V2}")
+    check(not settings.trunk_options, "trunk_options", settings.trunk_options, f"nothing with {INCEPTION_RESNET_V2}")
