@@ -1,5 +1,6 @@
 """The law suite: every system runs, learns, saves, exports, and treats a batch as its photographs one by one."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,29 @@ from safetensors.torch import load_file
 from m2cnn.checkpoint import save_weights
 from m2cnn.errors import SettingError
 from m2cnn.export import export_onnx
+from m2cnn.models import KINDS, MinPooling, OOSettings, ReformedGamblers, ZoomInNet
+from m2cnn.models.reformed_gamblers import TINY
 from m2cnn.recipe import load_recipe
 from m2cnn.systems import SYSTEMS, describe_system
+from m2cnn.tasks import Classification, Regression
 
 SLIM = {"width": 1 / 16, "repeats": (1, 1, 1), "residual_blocks": 1, "ladder": "quarter"}
+# Those of the other systems, as small as they are built: their settings and the task that reads them.
+OTHERS = {
+    "min-pooling-1": (MinPooling(1, tiny=True), Classification()),
+    "min-pooling-2": (MinPooling(2, tiny=True), Classification()),
+    "min-pooling-3": (MinPooling(3, tiny=True), Classification()),
+    "o-o-a": (OOSettings("a", 112, 1 / 8, 32), Regression()),
+    "o-o-b": (OOSettings("b", 112, 1 / 8, 32), Regression()),
+    **{f"gamblers-{name}": (ReformedGamblers(name), Regression(clipped=True)) for name in TINY},
+    "m-net-a-net": (
+        ZoomInNet("ma", width=1 / 16, repeats=(1, 1, 1), ladder="quarter", patch=174, gate=64),
+        Classification(),
+    ),
+}
 TRUNKS = ("resnet18", "mobilenetv3_small_050", "convnext_atto")
 LAWFUL = [(name, {}) for name in SYSTEMS] + [("m2cnn", {"cell": cell}) for cell in ("plain", "residual")]
-LAWFUL += [("m2cnn", {"trunk": f"timm:{trunk}"}) for trunk in TRUNKS]
+LAWFUL += [("m2cnn", {"trunk": f"timm:{trunk}"}) for trunk in TRUNKS] + [(name, {}) for name in OTHERS]
 
 
 def size_and_cells(system, settings):
@@ -31,6 +48,8 @@ def size_and_cells(system, settings):
 def member(request):
     """(network, task, size, rebuild) of a slim twin of each system."""
     name, settings = request.param
+    if name in OTHERS:
+        return other_member(*OTHERS[name])
     system = SYSTEMS[name]
     member = system.members[0]
     slim = replace(member.network, **settings) if settings.get("trunk") else replace(member.network, **SLIM, **settings)
@@ -41,6 +60,24 @@ def member(request):
         return slim.build(member.task.outputs, cells)
 
     return build(), member.task, size, build
+
+
+def other_member(settings, task):
+    size = getattr(settings, "size", 112)
+    torch.manual_seed(0)
+
+    def build():
+        network = settings.build(task.outputs, 0)
+        with torch.no_grad():
+            network.classif.bias.copy_(torch.tensor(task.initial_bias()))  # as training starts
+        return network
+
+    return build(), task, size, build
+
+
+def test_the_networks_of_the_package_come_back_from_plain_values():
+    for settings, _ in OTHERS.values():
+        assert KINDS[type(settings).__name__].from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 def pictures(size, count=2):

@@ -22,10 +22,11 @@ from m2cnn.errors import BundleError, DataError, M2cnnError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.fit import Fit, make_optimiser, parameter_groups
 from m2cnn.grader import Grader
+from m2cnn.models import OOSettings
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import Optimiser, Sampling, load_recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get
-from m2cnn.tasks import MultiTask
+from m2cnn.tasks import MultiTask, Regression
 from m2cnn.train import _teaches, network_of_stage, read_history, resume, train
 
 WEIGHTS = "bundle/weights.safetensors"
@@ -334,6 +335,23 @@ def test_a_system_of_your_own_trains_and_exports(rendered, tiny_recipe, tmp_path
         Grader.load(bundle.folder, "torch")
     with pytest.raises(SettingError, match="2 members"):
         train(replace(recipe, network={}), rendered, tmp_path / "two", system=replace(own, members=own.members * 2))
+
+
+def test_another_network_of_the_package_trains_and_comes_back_from_its_bundle(rendered, tiny_recipe, tmp_path):
+    member = Member(OOSettings("b", 112, 1 / 8, 32), Regression(clipped=True))
+    own = System("o-o-112", "o_O, 112 px", (member,), "ours")
+    stage = replace(tiny_recipe.stages[0], size=112, epochs=1)
+    recipe = replace(tiny_recipe, system="o-o-112", network={}, stages=(stage,))
+    with pytest.raises(SettingError, match=r"stages.0.size: 64 px for a network of 112 px; expected 112"):
+        train(replace(recipe, stages=(replace(stage, size=64),)), rendered, tmp_path / "small", system=own)
+    bundle = train(recipe, rendered, tmp_path / "run", system=own)
+    photograph = rendered.path(rendered.rows[0])
+    by_onnx, by_torch = (Grader.load(bundle.folder, backend).grade(photograph) for backend in ("onnx", "torch"))
+    assert by_onnx.severity == pytest.approx(by_torch.severity, abs=1e-4)
+    narrow = own.customised(replace(recipe, network={"width": 1 / 4}))
+    assert narrow.members[0].network == OOSettings("b", 112, 1 / 4, 32)
+    with pytest.raises(SettingError, match='unknown setting "ladder"'):
+        own.customised(replace(recipe, network={"ladder": "half"}))
 
 
 def test_fitted_cuts_come_from_validation_patients(rendered, tiny_recipe, tmp_path):

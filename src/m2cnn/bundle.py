@@ -149,16 +149,16 @@ def load_network(bundle: Bundle, network: Any = None) -> Any:
     require("torch", "train")
     from safetensors.torch import load_file
 
-    from m2cnn.models import NetworkSettings
+    from m2cnn.models import KINDS
 
     if network is None:
-        if bundle.settings["network_kind"] != NetworkSettings.__name__:
-            kind = bundle.settings["network_kind"]
+        kind = bundle.settings["network_kind"]
+        if kind not in KINDS:
             raise BundleError(
                 bundle.folder, f"its network is {kind}", "one that m2cnn defines", "Pass network=, or use ONNX."
             )
         # The bundle's weights replace whatever the network started from.
-        network = NetworkSettings.from_dict(bundle.settings["network"] | {"weights": ""})
+        network = KINDS[kind].from_dict(bundle.settings["network"]).without_weights()
     built = network.build(bundle.task.outputs, bundle.settings["cells"])
     built.load_state_dict(load_file(bundle.folder / WEIGHTS))
     return built.eval()

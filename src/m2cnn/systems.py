@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from m2cnn.errors import SettingError, did_you_mean
-from m2cnn.models import LADDERS, NetworkSettings
+from m2cnn.models import LADDERS, NetworkSettings, PlainSettings
 from m2cnn.models.describe import Description, describe
 from m2cnn.preprocess import Preprocess
 from m2cnn.recipe import Recipe
@@ -16,11 +16,11 @@ from m2cnn.tasks import MultiTask, Regression, Task, task_from_dict
 class Member:
     """One network with what it needs to be trained and read.
 
-    `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: a `NetworkSettings` or
-    your own.
+    `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: one of
+    `m2cnn.models.KINDS` or your own. One that has a `size` takes pictures of that size alone.
     """
 
-    network: NetworkSettings = NetworkSettings()
+    network: PlainSettings = NetworkSettings()
     task: Task = MultiTask()
     preprocess: Preprocess = Preprocess()
 
@@ -52,18 +52,13 @@ def described(member: Member) -> dict:
     return {name: part.to_dict() for name, part in parts.items()}
 
 
-def without_first_weights(network: NetworkSettings) -> NetworkSettings:
-    """The same settings, starting at random: for a network whose weights are loaded next."""
-    return replace(network, weights="") if isinstance(network, NetworkSettings) else network
-
-
 def _customise(member: Member, recipe: Recipe) -> Member:
     network = member.network
     if recipe.network:
-        if not isinstance(network, NetworkSettings):
+        if not isinstance(network, PlainSettings):
             got = f"[network] changes {', '.join(recipe.network)}"
             raise SettingError("recipe", got, "none for a network of your own", "Change it where you define it.")
-        network = NetworkSettings.from_dict(network.to_dict() | recipe.network)
+        network = type(network).from_dict(network.to_dict() | recipe.network)
     # Another task starts from its own defaults; the same task keeps the row's settings.
     task = member.task.to_dict() if recipe.task.get("name", member.task.name) == member.task.name else {}
     preprocess = Preprocess.from_dict(member.preprocess.to_dict() | recipe.preprocess)

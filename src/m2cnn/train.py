@@ -40,9 +40,10 @@ from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
+from m2cnn.models import PlainSettings
 from m2cnn.recipe import Recipe, recipe_from_dict
 from m2cnn.report import curves_svg
-from m2cnn.systems import Member, System, described, get, without_first_weights
+from m2cnn.systems import Member, System, described, get
 from m2cnn.tables import table_bytes, write_atomically
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
@@ -163,6 +164,11 @@ def _check(system: System, recipe: Recipe) -> None:
     if len(system.members) != 1:
         raise SettingError(f"system {system.name}", f"{len(system.members)} members", "one member")
     task = system.members[0].task
+    size = getattr(system.members[0].network, "size", 0)
+    for number, stage in enumerate(recipe.stages):
+        if size and stage.size != size:
+            got = f"{stage.size} px for a network of {size} px"
+            raise SettingError(f"recipe, stages.{number}.size", got, f"{size}", "It takes no other picture.")
     if recipe.fit_cuts and not task.uses_cuts:
         got = f"task {task.name} decodes by argmax"
         raise SettingError(
@@ -190,7 +196,7 @@ def _split(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Ma
 
 def _fastest(system: System, recipe: Recipe) -> str:
     member, stage = system.members[0], recipe.stages[-1]
-    network = without_first_weights(member.network).build(member.task.outputs, stage.cells)
+    network = _at_random(member.network).build(member.task.outputs, stage.cells)
     return faster_precision(network, member.task, stage.size)
 
 
@@ -271,7 +277,7 @@ def network_of_stage(
     cells.
     """
     before = recipe.stages[max(0, number - 1)].cells
-    settings = member.network if number == 0 else without_first_weights(member.network)
+    settings = member.network if number == 0 else _at_random(member.network)
     torch.manual_seed(recipe.seed)
     network = settings.build(member.task.outputs, before)
     if number == 0:
@@ -285,6 +291,11 @@ def network_of_stage(
     torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
     network.grow(added)
     return network, network.cells[before:]
+
+
+def _at_random(network: PlainSettings) -> PlainSettings:
+    """The settings of a network whose weights are loaded next, or do not matter."""
+    return network.without_weights() if isinstance(network, PlainSettings) else network
 
 
 def _rows(run: Run, split: str, cached: Cached) -> list[Row]:

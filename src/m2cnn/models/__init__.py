@@ -1,6 +1,6 @@
 """Networks: plain torch modules that know nothing of grades, losses or files.
 
-`NetworkSettings` and `LADDERS` need no torch; the rest imports it on first use.
+The settings need no torch; what they build imports it on first use.
 """
 
 from __future__ import annotations
@@ -9,14 +9,31 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from m2cnn.errors import SettingError, require
-from m2cnn.models.settings import INCEPTION_RESNET_V2, LADDERS, TIMM_PREFIX, NetworkSettings
+from m2cnn.models.min_pooling import MinPooling
+from m2cnn.models.o_o import OOSettings
+from m2cnn.models.reformed_gamblers import ReformedGamblers
+from m2cnn.models.settings import INCEPTION_RESNET_V2, LADDERS, TIMM_PREFIX, NetworkSettings, PlainSettings
+from m2cnn.models.zoom_in_net_settings import ZoomInNet
 
 if TYPE_CHECKING:
     from torch import nn
 
     from m2cnn.models.m2cnn import M2CNN
 
-__all__ = ["LADDERS", "NetworkSettings", "build_network"]
+__all__ = [
+    "KINDS",
+    "LADDERS",
+    "MinPooling",
+    "NetworkSettings",
+    "OOSettings",
+    "PlainSettings",
+    "ReformedGamblers",
+    "ZoomInNet",
+    "build_network",
+]
+
+# The networks that a bundle can name, and be rebuilt from.
+KINDS = {kind.__name__: kind for kind in (NetworkSettings, MinPooling, OOSettings, ReformedGamblers, ZoomInNet)}
 
 
 def build_network(settings: Mapping[str, Any] | NetworkSettings, outputs: int, cells: int = 0) -> M2CNN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +35,10 @@ class PlainSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def without_weights(self) -> Self:
+        """The same settings, starting at random: for a network whose weights are loaded next."""
+        return replace(self, weights="") if hasattr(self, "weights") else self
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
