@@ -111,6 +111,8 @@ def test_rates():
     assert [steps.rate(p) for p in (0, 1, 2, 4, 9)] == pytest.approx([0, 0.5, 1, 0.1, 0.01])
     cosine = Stage(epochs=10, lr=1.0, schedule="cosine")
     assert [cosine.rate(p) for p in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
+    graham = Stage(epochs=65, lr=0.003, schedule="exponential", decay=0.05)  # Min-pooling, nets 1 and 3
+    assert [graham.rate(p) for p in (0, 20, 65)] == pytest.approx([0.003, 0.003 / 2.718281828, 0.003 * 0.038774], 1e-4)
 
 
 def test_values_as_typed_in_a_shell():

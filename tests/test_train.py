@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import load_file
 
 from m2cnn.bundle import load_bundle
-from m2cnn.checkpoint import Progress, load_checkpoint, save_checkpoint
+from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, save_checkpoint, save_weights
 from m2cnn.data import Manifest, read_manifest
 from m2cnn.errors import BundleError, DataError, M2cnnError, SettingError
 from m2cnn.evaluate import evaluate
@@ -348,10 +348,36 @@ def test_another_network_of_the_package_trains_and_comes_back_from_its_bundle(re
     photograph = rendered.path(rendered.rows[0])
     by_onnx, by_torch = (Grader.load(bundle.folder, backend).grade(photograph) for backend in ("onnx", "torch"))
     assert by_onnx.severity == pytest.approx(by_torch.severity, abs=1e-4)
+    larger = replace(stage, size=224)
+    two = train(replace(recipe, stages=(stage, larger)), rendered, tmp_path / "two", system=own)
+    assert two.size == 224 and two.settings["network"]["size"] == 224
+    assert Grader.load(two.folder, "torch").grade(photograph).gradable
     narrow = own.customised(replace(recipe, network={"width": 1 / 4}))
     assert narrow.members[0].network == OOSettings("b", 112, 1 / 4, 32)
     with pytest.raises(SettingError, match='unknown setting "ladder"'):
         own.customised(replace(recipe, network={"ladder": "half"}))
+
+
+def test_a_network_of_the_next_size_starts_from_the_kernels_before(tmp_path, tiny_recipe):
+    member = Member(OOSettings("a", 112, 1 / 8, 32), Regression())
+    stages = tuple(replace(tiny_recipe.stages[0], size=size) for size in (112, 224, 448))
+    recipe = replace(tiny_recipe, stages=stages)
+    before, _ = network_of_stage(member, recipe, 0, tmp_path)
+    for number in (1, 2):
+        with torch.no_grad():
+            for parameter in before.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        save_weights(before, best_weights(tmp_path, number - 1))
+        network, new = network_of_stage(member, recipe, number, tmp_path)
+        assert new is None and network.settings["size"] == (224, 448)[number - 1]
+        copied = [name for name, _ in before.layers.named_children() if name.startswith("conv")]
+        for name, layer in network.layers.named_children():
+            if name.startswith("conv"):
+                kernel = layer.conv.weight
+                same = name in copied and torch.equal(kernel, before.layers.get_submodule(name).conv.weight)
+                assert same == (name in copied) and (layer.bias == 0.05).all()
+        assert network.classif.bias.tolist() == pytest.approx(member.task.initial_bias())
+        before = network
 
 
 def test_fitted_cuts_come_from_validation_patients(rendered, tiny_recipe, tmp_path):

@@ -38,8 +38,9 @@ class Stage:
     does.
 
     cells: cells of the network in this stage.  drops: passes after which the rate falls by `drop`, for schedule
-    "steps"; "cosine" falls to 0.  warmup: passes of linear rise.  new_lr: factor on the rate of what this stage added,
-    for `new_epochs` passes.  accumulate: batches per optimiser step.  frozen_norm: batch norms keep their statistics.
+    "steps"; "cosine" falls to 0; "exponential" falls by exp(-`decay`) in each pass.  warmup: passes of linear rise.
+    new_lr: factor on the rate of what this stage added, for `new_epochs` passes.  accumulate: batches per optimiser
+    step.  frozen_norm: batch norms keep their statistics.
     """
 
     epochs: int
@@ -50,6 +51,7 @@ class Stage:
     schedule: str = "steps"
     drops: tuple[int, ...] = ()
     drop: float = 0.1
+    decay: float = 0.05
     warmup: float = 0.0
     new_lr: float = 1.0
     new_epochs: int = 0
@@ -62,6 +64,8 @@ class Stage:
         warm = min(1.0, progress / self.warmup) if self.warmup else 1.0
         if self.schedule == "cosine":
             return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress / self.epochs)))
+        if self.schedule == "exponential":
+            return self.lr * warm * math.exp(-self.decay * progress)
         return self.lr * warm * self.drop ** sum(progress >= d for d in self.drops)
 
 
@@ -114,10 +118,12 @@ class Recipe:
 
 def _check_stage(number: int, stage: Stage, before: Stage | None) -> None:
     place = f"stages.{number}"
-    _choose(f"{place}.schedule", stage.schedule, ("steps", "cosine"))
+    _choose(f"{place}.schedule", stage.schedule, ("steps", "cosine", "exponential"))
     for key, least in {"epochs": 1, "batch": 2, "accumulate": 1, "cells": 0}.items():
         if getattr(stage, key) < least:
             raise SettingError(f"{place}.{key}", str(getattr(stage, key)), f"{least} or more")
+    if not stage.decay >= 0:
+        raise SettingError(f"{place}.decay", str(stage.decay), "0 or more")
     if not 0 <= stage.rung < 3:
         raise SettingError(f"{place}.rung", str(stage.rung), "0, 1 or 2", "A size of your own: set size, in pixels.")
     if before and stage.cells < before.cells:

@@ -41,10 +41,11 @@ from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.models import PlainSettings
-from m2cnn.recipe import Recipe, recipe_from_dict
+from m2cnn.recipe import Recipe, Stage, recipe_from_dict
 from m2cnn.report import curves_svg
 from m2cnn.systems import Member, System, described, get
 from m2cnn.tables import table_bytes, write_atomically
+from m2cnn.tasks import Task
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
 UNREADABLE = "unreadable.json"
@@ -164,8 +165,8 @@ def _check(system: System, recipe: Recipe) -> None:
     if len(system.members) != 1:
         raise SettingError(f"system {system.name}", f"{len(system.members)} members", "one member")
     task = system.members[0].task
-    size = getattr(system.members[0].network, "size", 0)
     for number, stage in enumerate(recipe.stages):
+        size = getattr(_at(system.members[0].network, stage), "size", 0)
         if size and stage.size != size:
             got = f"{stage.size} px for a network of {size} px"
             raise SettingError(f"recipe, stages.{number}.size", got, f"{size}", "It takes no other picture.")
@@ -196,7 +197,7 @@ def _split(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Ma
 
 def _fastest(system: System, recipe: Recipe) -> str:
     member, stage = system.members[0], recipe.stages[-1]
-    network = _at_random(member.network).build(member.task.outputs, stage.cells)
+    network = _at_random(_at(member.network, stage)).build(member.task.outputs, stage.cells)
     return faster_precision(network, member.task, stage.size)
 
 
@@ -208,8 +209,9 @@ def _go(run: Run, cache: str | Path | None) -> Bundle:
     )
     _same_photographs(run.folder / UNREADABLE, cached)
     network = _train_stages(run, cached)
-    member = _with_fitted_cuts(run, cached, network)
     final = run.recipe.stages[-1]
+    member = _with_fitted_cuts(run, cached, network)
+    member = replace(member, network=_at(member.network, final))
     bundle = save_bundle(
         run.folder / "bundle",
         network,
@@ -274,23 +276,38 @@ def network_of_stage(
     """The network as stage `number` starts, and what is new in it.
 
     Stage 0 starts from the settings' weights; a later one from the best weights of the stage before, grown by fresh
-    cells.
+    cells. Where each size has a network of its own, the next one takes from the one before what fits (`start_from`).
     """
-    before = recipe.stages[max(0, number - 1)].cells
-    settings = member.network if number == 0 else _at_random(member.network)
+    stage, before = recipe.stages[number], recipe.stages[max(0, number - 1)]
+    settings = _at(member.network, before)
     torch.manual_seed(recipe.seed)
-    network = settings.build(member.task.outputs, before)
     if number == 0:
-        with torch.no_grad():
-            network.classif.bias.copy_(torch.tensor(member.task.initial_bias()))
-        return network, None
+        return _begun(settings, member.task, stage.cells), None
+    network = _at_random(settings).build(member.task.outputs, before.cells)
     load_weights(network, best_weights(checkpoints, number - 1))
-    added = recipe.stages[number].cells - before
+    larger, added = _at(member.network, stage), stage.cells - before.cells
+    torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
+    if larger != settings:
+        next_one = _begun(_at_random(larger), member.task, stage.cells)
+        next_one.start_from(network)
+        return next_one, None
     if not added:
         return network, None
-    torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
     network.grow(added)
-    return network, network.cells[before:]
+    return network, network.cells[before.cells :]
+
+
+def _begun(settings: PlainSettings, task: Task, cells: int) -> nn.Module:
+    """A network whose outputs begin at the mean grade."""
+    network = settings.build(task.outputs, cells)
+    with torch.no_grad():
+        network.classif.bias.copy_(torch.tensor(task.initial_bias()))
+    return network
+
+
+def _at(network: PlainSettings, stage: Stage) -> PlainSettings:
+    """The settings of the network of a stage."""
+    return network.at(stage.size) if isinstance(network, PlainSettings) else network
 
 
 def _at_random(network: PlainSettings) -> PlainSettings:

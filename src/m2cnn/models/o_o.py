@@ -39,7 +39,7 @@ No torch here, so that a system can name the networks; they themselves are in `m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from m2cnn.errors import SettingError, require
@@ -118,6 +118,10 @@ class OOSettings(PlainSettings):
         even = is_count(self.dense, 65536) and self.dense >= 2 and self.dense % 2 == 0
         check(even, "dense", self.dense, "an even number of units: maxout takes pairs")
         object.__setattr__(self, "width", float(self.width))
+
+    def at(self, size: int) -> OOSettings:
+        """The network of the same letter for another size; these settings where there is none."""
+        return replace(self, size=size) if size in LAST else self
 
     def build(self, outputs: int, cells: int = 0) -> OO:
         """The network in training mode, with random weights from torch's generator.

@@ -112,6 +112,10 @@ class OO(nn.Module):
             x = maxout(F.leaky_relu(dense(self.dropout(x)), LEAK))  # (B, 512)
         return F.relu(self.classif(x))
 
+    def start_from(self, smaller: OO) -> None:
+        """Take the trained kernels of the network of a smaller size, see `copy_kernels`."""
+        copy_kernels(smaller, self)
+
     @staticmethod
     def _count_features(settings: OOSettings) -> int:
         channels = max(each.channels for each in layer_table(settings.net, settings.size).values())

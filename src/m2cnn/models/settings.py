@@ -36,6 +36,10 @@ class PlainSettings:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def at(self, size: int) -> Self:
+        """The settings of the network for pictures of `size` px: these, unless each size has a network of its own."""
+        return self
+
     def without_weights(self) -> Self:
         """The same settings, starting at random: for a network whose weights are loaded next."""
         return replace(self, weights="") if hasattr(self, "weights") else self
