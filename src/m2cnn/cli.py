@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     _systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
-    data_options(verb(verbs, "data", None, "import, split, check and render photographs"))
+    data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     demo_options = verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
     demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
     return top

@@ -78,7 +78,7 @@ def _check_options(check: argparse.ArgumentParser) -> None:
 
 
 def _render_options(render: argparse.ArgumentParser) -> None:
-    render.add_argument("folder")
+    render.add_argument("folder", help="folder to write; behind it KEY=SHARE, see below")
     render.add_argument("--patients", type=int, default=100, help="number of patients, two eyes each (default: 100)")
     render.add_argument("--size", type=int, default=720, help="px of the square photographs (default: 720)")
     render.add_argument("--seed", type=int, default=0, help="other photographs for each (default: 0)")
