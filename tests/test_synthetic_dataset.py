@@ -111,8 +111,13 @@ def test_render_dataset_refuses(tmp_path):
         render_dataset(tmp_path, 1, 0, 96, file_format="bmp")
     with pytest.raises(SettingError, match="patients=0"):
         render_dataset(tmp_path, 0, 0, 96)
-    for wrong in ({"seed": -1}, {"size": 10**6}, {"workers": 0}, {"cameras": ["kowa"]}):
-        with pytest.raises(SettingError):
+    for wrong, said in (
+        ({"seed": -1}, "whole numbers from 0"),
+        ({"size": 10**6}, "size is 1000000"),
+        ({"workers": 0}, "1 or more"),
+        ({"cameras": ["kowa"]}, '"kowa"'),
+    ):
+        with pytest.raises(SettingError, match=said):
             render_dataset(**{"folder": tmp_path / "none", "patients": 1, "seed": 0, "size": 96, **wrong})
     assert not (tmp_path / "none").exists()  # nothing was claimed for settings that are refused
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from m2cnn.data.importers import TWINS
 from m2cnn.data.leaks import Twin, across_patients, across_splits, contradicting, find_twins, rows_by_image
 from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.pairing import TWINS, some
 from m2cnn.data.survey import Seen, look_at_planes, survey, with_hashes
 from m2cnn.errors import ImageError
 from m2cnn.photograph import PhotographFile
@@ -104,7 +104,7 @@ def findings(manifest: Manifest, twins: Sequence[Twin]) -> list[str]:
 
 
 def _names(twins: Sequence[Twin]) -> str:
-    return ", ".join(f"{t.first} = {t.second}" for t in twins[:5]) + (", ..." if len(twins) > 5 else "")
+    return some([f"{t.first} = {t.second}" for t in twins])
 
 
 # The sheet

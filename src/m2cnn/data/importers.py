@@ -18,6 +18,7 @@ from m2cnn.data.imported import Imported, Importer, Published, imported, own_pat
 from m2cnn.data.manifest import Row, row_from_cells
 from m2cnn.data.pairing import (
     EYE_OF,
+    TWINS,
     Matching,
     need_columns,
     only_file,
@@ -40,7 +41,6 @@ GRADE_FOLDERS = {
 }
 GRADE_OF_NAME = {name: grade for grade, names in GRADE_FOLDERS.items() for name in names}
 
-TWINS = "twins.csv"
 SOLUTION = "counted in retinopathy_solution.csv"
 DDR_COUNTS = "public code that reads the set, and the publishers' sizes of the parts"
 MESSIDOR2_COUNTS = "counted in a copy of messidor_data.csv without its ungradable"

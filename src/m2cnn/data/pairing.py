@@ -14,7 +14,7 @@ from m2cnn.errors import DataError, did_you_mean
 from m2cnn.tables import read_text
 
 PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
-MANIFEST = "manifest.csv"  # what `m2cnn data import` writes into the same folder
+MANIFEST, TWINS = "manifest.csv", "twins.csv"  # ours, in a dataset's folder: of the import, and of the leak guard
 PATIENT_EYE = re.compile(r"(?P<patient>.+?)[_-](?P<eye>left|right|[lr]|o[ds])(?:[_-]?\d+)?", re.IGNORECASE)
 EYE_OF = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import m2cnn
 from m2cnn.data.files import LOCK, Folder, is_half, is_url, open_folder, split
 from m2cnn.data.identity import code_identity
-from m2cnn.data.manifest import Manifest, Row, manifest_bytes, read_manifest
+from m2cnn.data.manifest import CHANGED, Manifest, Row, manifest_bytes, read_manifest
 from m2cnn.data.opening import read_data
 from m2cnn.data.reduce import JPEG_QUALITY, KINDS, reduce_photograph
 from m2cnn.errors import DataError, ImageError, SettingError, did_you_mean
@@ -241,7 +241,7 @@ def _prepare(source: Folder, target: Folder, settings: dict[str, Any], task: Tas
         return Outcome(Record(row.image, [], "", fault.got))
     record = Record(row.image, identity or [], _sha256(data))
     if row.sha256 and record.sha256 != row.sha256:
-        return Outcome(replace(record, identity=[], reason="its bytes have changed (sha256)"))
+        return Outcome(replace(record, identity=[], reason=CHANGED))
     try:
         reduced = reduce_photograph(PhotographFile(data), settings["size"], settings["format"])
     except ImageError as fault:
