@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,7 @@ from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weigh
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Cached, cache_pictures
 from m2cnn.data.dataset import Pictures, every_batch, loader
-from m2cnn.data.guard import guard
+from m2cnn.data.guard import Guarded, guard
 from m2cnn.data.known import known_of
 from m2cnn.data.leaks import Twin, refuse_across_splits
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
@@ -51,6 +51,8 @@ RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", 
 UNREADABLE = "unreadable.json"
 PICTURES, LEAKS = "pictures", "leaks"  # what there may be before a run begins
 MANIFEST, METRICS, CURVES = "manifest.csv", "metrics.csv", "curves.svg"
+
+MakeBar = Callable[[Recipe, int, Progress], Bar]  # of a recipe, how many photographs, and where the run is
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,14 @@ def train(
     *,
     system: System | None = None,
     cache: str | Path | None = None,
+    guarded: Guarded | None = None,
+    bar: MakeBar = Bar,
 ) -> Bundle:
     """Train a system from the start into a new folder, and return its bundle.
 
     system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in
-    the run). Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
+    the run).  guarded: what the guard saw of this manifest, for several runs on it.  bar: what shows the progress.
+    Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
     KeyboardInterrupt after Ctrl-C, with the run saved.
     """
     folder = Path(folder)
@@ -94,7 +99,8 @@ def train(
     system = (system or get(recipe.system)).customised(recipe)
     _check(system, recipe)
     _split(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
-    guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
+    if guarded is None:
+        guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
     refuse_changed(guarded.seen)
     refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
     manifest = _split(guarded.manifest, recipe, guarded.twins)
@@ -112,7 +118,7 @@ def train(
         "members": [described(member) for member in system.members],
     }
     _write_json(folder / RUN, run)
-    return _go(Run(folder, system, recipe, manifest, precision), cache)
+    return _go(Run(folder, system, recipe, manifest, precision), cache, bar)
 
 
 def resume(
@@ -121,6 +127,7 @@ def resume(
     system: System | None = None,
     cache: str | Path | None = None,
     images: str | Path | None = None,
+    bar: MakeBar = Bar,
 ) -> Bundle:
     """Continue an interrupted run; it ends bit-equal to one that was never interrupted (CPU). A finished run is a
     no-op.
@@ -143,7 +150,7 @@ def resume(
     if [described(member) for member in system.members] != run["members"]:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
-    return _go(Run(folder, system, recipe, manifest, run["precision"]), cache)
+    return _go(Run(folder, system, recipe, manifest, run["precision"]), cache, bar)
 
 
 def environment() -> dict[str, Any]:
@@ -201,14 +208,14 @@ def _fastest(system: System, recipe: Recipe) -> str:
     return faster_precision(network, member.task, stage.size)
 
 
-def _go(run: Run, cache: str | Path | None) -> Bundle:
+def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
     sizes = sorted({stage.size for stage in run.recipe.stages})
     seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if _teaches(row)), run.manifest.root)
     cached = cache_pictures(
         seen, run.member.preprocess, sizes, cache or run.folder / PICTURES, max(1, run.recipe.workers)
     )
     _same_photographs(run.folder / UNREADABLE, cached)
-    network = _train_stages(run, cached)
+    network = _train_stages(run, cached, bar)
     final = run.recipe.stages[-1]
     member = _with_fitted_cuts(run, cached, network)
     member = replace(member, network=_at(member.network, final))
@@ -245,12 +252,12 @@ def _training_facts(run: Run, cached: Cached) -> dict[str, Any]:
     }
 
 
-def _train_stages(run: Run, cached: Cached) -> nn.Module:
+def _train_stages(run: Run, cached: Cached, make_bar: MakeBar) -> nn.Module:
     """The network with the best weights of the last stage, in evaluation mode."""
     run.checkpoints.mkdir(exist_ok=True)
     last = run.checkpoints / "last.pt"
     progress, states = load_checkpoint(last) if last.exists() else (Progress(), None)
-    with Bar(run.recipe, len(_rows(run, "train", cached)), progress) as bar:
+    with make_bar(run.recipe, len(_rows(run, "train", cached)), progress) as bar:
         for number in range(progress.stage, len(run.recipe.stages)):
             if number > progress.stage:
                 progress = Progress(number, history=progress.history)
