@@ -213,7 +213,12 @@ class M2CNN(nn.Module):
         return self.trunk.head(self.maps(x)[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classif(self.dropout(self.features(x)))
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, K), and the vector (B, D) of `features`."""
+        vector = self.features(x)
+        return self.classif(self.dropout(vector)), vector
 
     def _check_size(self, x: Tensor) -> None:
         # Under jit tracing sizes are tensors, and the exporter has run the same picture before.

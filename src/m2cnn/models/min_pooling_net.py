@@ -130,7 +130,12 @@ class MinPoolingNetwork(nn.Module):
         return self.blocks(self.centre(x)).flatten(1)  # (B, D, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classif(self.features(x))
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, K), and the vector (B, D) of `features`."""
+        vector = self.features(x)
+        return self.classif(vector), vector
 
     def redraw(self) -> None:
         """Draw anew, from torch's generator, the pooling regions of evaluation: a part of each test-time view."""

@@ -107,10 +107,14 @@ class OO(nn.Module):
         return self.layers(self.normalise(x)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.features(x)  # (B, 2048) at 448 px
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, K), and the vector (B, D) of `features`."""
+        vector = x = self.features(x)  # (B, 2048) at 448 px
         for dense in (self.dense_1, self.dense_2):
             x = maxout(F.leaky_relu(dense(self.dropout(x)), LEAK))  # (B, 512)
-        return F.relu(self.classif(x))
+        return F.relu(self.classif(x)), vector
 
     def start_from(self, smaller: OO) -> None:
         """Take the trained kernels of the network of a smaller size, see `copy_kernels`."""

@@ -152,8 +152,13 @@ class GamblersNet(nn.Module):
         return self.trunk(self.normalise(x).to(self.classif.weight.dtype)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        level = self.classif(self.tail(self.dropout(self.features(x))))
-        return self.output(level + 1) - 1
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, K), and the vector (B, D) of `features`."""
+        vector = self.features(x)
+        level = self.classif(self.tail(self.dropout(vector)))
+        return self.output(level + 1) - 1, vector
 
     def take_first_stage(self, other: GamblersNet, frozen: bool = True) -> GamblersNet:
         """Copy the first stage of `other`, as cyc28 does of m28; frozen: it is not trained. Returns the network itself.

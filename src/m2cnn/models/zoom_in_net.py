@@ -254,6 +254,9 @@ class ZoomInNetwork(nn.Module):
 
     def parts(self, x: Tensor) -> dict[str, Tensor]:
         """The logits (B, 5) of each part that runs: "m", "a", "c". The sum of their losses trains the stage."""
+        return self._parts(x)[0]
+
+    def _parts(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         x = self._normalised(x)
         whole, gated = self._maps(x)
         vector = self.trunk.head(whole)  # (B, 1536)
@@ -263,11 +266,15 @@ class ZoomInNetwork(nn.Module):
         if self.stage >= C_NET:
             corners = choose_boxes(gated, self._mean(logits), x.shape[-1], self.patch, self.boxes)
             logits["c"] = self.c_net(crop(x, corners, self.patch), vector)
-        return logits
+        return logits, vector
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.parts(x)
-        return logits["c"] if "c" in logits and not self.average else self._mean(logits)
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, 5), and the vector (B, D) of `features`."""
+        logits, vector = self._parts(x)
+        return logits["c"] if "c" in logits and not self.average else self._mean(logits), vector
 
     def _learning(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
         m_net = (self.trunk, self.classif)
