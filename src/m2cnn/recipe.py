@@ -1,6 +1,7 @@
 """Recipes: how a system is trained, stage by stage. TOML files, packaged or the user's own; every key is known.
 
-A recipe names a row of `systems.py`; its [network], [task] and [preprocess] tables change that row's member.
+A recipe names a row of `systems.py`; its [network], [task], [preprocess] and [views] tables change that row's members,
+[combiner] its combiner. [members.NAME] holds what is different for one member: any table above, or all stages.
 """
 
 from __future__ import annotations
@@ -98,6 +99,9 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
+    combiner: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
     optimiser: Optimiser = Optimiser()
     sampling: Sampling = Sampling()
     augment: Augment = Augment()
@@ -114,6 +118,19 @@ class Recipe:
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
+
+    def of(self, member: str) -> Recipe:
+        """The recipe of one member: its [members.NAME] over the common tables, itself where there is none.
+
+        Raises SettingError for a key or value that no recipe has.
+        """
+        own, tables = self.members.get(member, {}), self.to_dict()
+        if not isinstance(own, dict):
+            raise SettingError(f"recipe, members.{member}", f"{own!r}", "a table of settings")
+        for key, value in own.items():
+            both = isinstance(value, dict) and isinstance(tables.get(key), dict)
+            tables[key] = tables[key] | value if both else value
+        return _resolve_sizes(recipe_from_dict(tables | {"members": {}}, f"recipe, members.{member}"))
 
 
 def _check_stage(number: int, stage: Stage, before: Stage | None) -> None:
@@ -148,7 +165,10 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises SettingError for an unknown name, key or value.
     """
-    return _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+    recipe = _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+    for member in recipe.members:
+        recipe.of(member)
+    return recipe
 
 
 def recipe_from_dict(tables: dict, place: str = "recipe") -> Recipe:
