@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.combine import Eyes, photograph_features
+from m2cnn.combine import Eyes
 from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import DataError, ImageError
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
 from m2cnn.photograph import PhotographFile
+from m2cnn.photograph_features import photograph_features
 from m2cnn.quality import check_file
 from m2cnn.reader import Reader, other_eyes, sides
 from m2cnn.tasks import Decoded
@@ -103,8 +104,9 @@ class Grader:
             if reason := check_file(file):
                 return Prepared(name, exam, photo.eye, reason=reason)
             pictures = tuple(each.preprocess.read(file, each.prepared) for each in self.bundle.networks)
-            wanted = self.bundle.combiner is not None and self.bundle.combiner.uses_photograph
-            return Prepared(name, exam, photo.eye, pictures, photograph_features(file) if wanted else None)
+            combiner = self.bundle.combiner
+            numbers = photograph_features(file, combiner.radius) if combiner and combiner.uses_photograph else None
+            return Prepared(name, exam, photo.eye, pictures, numbers)
         except ImageError as error:
             return Prepared(name, exam, photo.eye, reason=str(error))
 

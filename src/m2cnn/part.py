@@ -82,7 +82,7 @@ def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]
 
 def _cached(part: Part, cache: str | Path) -> Cached:
     sizes = sorted({framed(stage.size, part.member.frame) for stage in part.recipe.stages})
-    rows = tuple(row for row in part.manifest.select("train", "val") if _teaches(row))
+    rows = tuple(row for row in part.manifest.select("train", "val") if row.teaches)
     seen = Manifest(rows, part.manifest.root)
     cached = cache_pictures(seen, part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
     _same_photographs(part.folder / UNREADABLE, cached)
@@ -210,12 +210,7 @@ def _at_random(network: PlainSettings) -> PlainSettings:
 
 def _rows(part: Part, split: str, cached: Cached) -> list[Row]:
     """Graded, readable photographs of a split."""
-    return [row for row in part.manifest.select(split) if _teaches(row) and row.image not in cached.failed]
-
-
-def _teaches(row: Row) -> bool:
-    """Whether a photograph has a grade that can be trusted."""
-    return row.grade is not None and row.quality != "ungradable"
+    return [row for row in part.manifest.select(split) if row.teaches and row.image not in cached.failed]
 
 
 def _same_photographs(path: Path, cached: Cached) -> None:
@@ -231,7 +226,9 @@ def _stage_data(part: Part, cached: Cached, number: int) -> StageData:
     shape = {"border": part.member.preprocess.background, "frame": framed(size, part.member.frame)}
     train = Pictures(cached, _rows(part, "train", cached), size, recipe.augment, (recipe.seed, number), **shape)
     shape["view"] = middle(recipe.augment, size, shape["frame"]) if recipe.augment.crop else None
-    return StageData(train, Pictures(cached, _rows(part, "val", cached), size, **shape), recipe.sampling, recipe.workers)
+    return StageData(
+        train, Pictures(cached, _rows(part, "val", cached), size, **shape), recipe.sampling, recipe.workers
+    )
 
 
 def _with_fitted_cuts(part: Part, cached: Cached, network: nn.Module) -> Member:

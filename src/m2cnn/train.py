@@ -67,7 +67,9 @@ class Run:
         """A member's own training; in a folder of its own where there is a combiner."""
         folder = self.folder / "members" / (member.name or ALONE) if self.system.combiner else self.folder
         recipe = self.recipe.of(member.name)
-        start = next((self.part(other) for other in self.system.members if member.start and other.name == member.start), None)
+        start = next(
+            (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
+        )
         precision = self.precisions[member.name]
         return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, start)
 
@@ -174,7 +176,9 @@ def _check(system: System, recipe: Recipe) -> None:
     """What would otherwise be found only after hours."""
     names = [member.name for member in system.members]
     if system.combiner is None and (len(names) != 1 or system.members[0].snapshots != SNAPSHOTS[:1]):
-        raise SettingError(f"system {system.name}", "several sets of weights, no combiner", "a combiner that joins them")
+        raise SettingError(
+            f"system {system.name}", "several sets of weights, no combiner", "a combiner that joins them"
+        )
     if len(set(names)) < len(names):
         raise SettingError(f"system {system.name}", f"members {', '.join(names)}", "a name of its own for each")
     for number, member in enumerate(system.members):
@@ -263,5 +267,3 @@ def _with_pseudo_labels(run: Run, part: Part, before: dict[str, Bundle], cache: 
     said = predict(grader, Manifest(ungraded, run.manifest.root))
     write_predictions(said, first.folder / "predictions.csv")
     return pseudo_labelled(run.manifest, said)
-
-
