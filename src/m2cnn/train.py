@@ -41,7 +41,7 @@ from m2cnn.evaluate import evaluate
 from m2cnn.export import save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.models import PlainSettings
-from m2cnn.recipe import Recipe, Stage, recipe_from_dict
+from m2cnn.recipe import Recipe, Stage, check_stages, recipe_from_dict
 from m2cnn.report import curves_svg
 from m2cnn.systems import Member, System, described, get
 from m2cnn.tables import table_bytes, write_atomically
@@ -164,9 +164,11 @@ def _check(system: System, recipe: Recipe) -> None:
     """What would otherwise be found only after hours."""
     if len(system.members) != 1:
         raise SettingError(f"system {system.name}", f"{len(system.members)} members", "one member")
-    task = system.members[0].task
+    task, network = system.members[0].task, system.members[0].network
+    if isinstance(network, PlainSettings):
+        check_stages(recipe.stages, network)
     for number, stage in enumerate(recipe.stages):
-        size = getattr(_at(system.members[0].network, stage), "size", 0)
+        size = getattr(_at(network, stage), "size", 0)
         if size and stage.size != size:
             got = f"{stage.size} px for a network of {size} px"
             raise SettingError(f"recipe, stages.{number}.size", got, f"{size}", "It takes no other picture.")
@@ -282,9 +284,9 @@ def network_of_stage(
     settings = _at(member.network, before)
     torch.manual_seed(recipe.seed)
     if number == 0:
-        return _begun(settings, member.task, stage.cells), None
+        return _run_part(_begun(settings, member.task, stage.cells), stage, -1), None
     network = _at_random(settings).build(member.task.outputs, before.cells)
-    load_weights(network, best_weights(checkpoints, number - 1))
+    load_weights(network, best_weights(checkpoints, number - 1, stage.begin))
     larger, added = _at(member.network, stage), stage.cells - before.cells
     torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
     if larger != settings:
@@ -292,16 +294,26 @@ def network_of_stage(
         next_one.start_from(network)
         return next_one, None
     if not added:
-        return network, None
+        return _run_part(network, stage, before.part), None
     network.grow(added)
     return network, network.cells[before.cells :]
 
 
+def _run_part(network: nn.Module, stage: Stage, before: int) -> nn.Module:
+    """The network with the parts of a stage running; C-Net begins as the trained M-Net."""
+    if stage.part >= 0:
+        network.stage = stage.part
+    if stage.part == 2 and before != 2:
+        network.start_c_net()
+    return network
+
+
 def _begun(settings: PlainSettings, task: Task, cells: int) -> nn.Module:
-    """A network whose outputs begin at the mean grade."""
+    """A network whose outputs begin at the mean grade, unless it has a beginning of its own."""
     network = settings.build(task.outputs, cells)
-    with torch.no_grad():
-        network.classif.bias.copy_(torch.tensor(task.initial_bias()))
+    if not getattr(settings, "own_bias", False):
+        with torch.no_grad():
+            network.classif.bias.copy_(torch.tensor(task.initial_bias()))
     return network
 
 
