@@ -18,7 +18,7 @@ LAYERS = [
     "data models",
     "quality recipe summary",
     "systems",
-    "bundle compare bar checkpoint",
+    "bundle compare bar checkpoint optimiser",
     "fit export grader",
     "evaluate report",
     "profile",

@@ -72,7 +72,7 @@ def test_a_recipe_from_a_file(tmp_path):
         (["epochs"], "key=value"),
         (["stages.0.epochs=many"], "'many'"),
         (["stages.0.epochs=0"], "1 or more"),
-        (["stages.0.batch=1"], "2 or more"),
+        (["stages.0.batch=0"], "1 or more"),
         (["stages.0.rung=3"], "0, 1 or 2"),
         (["stages.0.cells=2"], "only grows"),
         (["stages.0.schedule=step"], 'Did you mean "steps"'),

@@ -7,7 +7,6 @@ and no others, never test patients.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from m2cnn.combine import INPUT, OUTPUT, Blend, Combiner, Elastic, Eyes, Forest, Mean
+from m2cnn.combine import INPUT, OUTPUT, Combiner, Eyes
 from m2cnn.cuts import fit_cuts
-from m2cnn.errors import BundleError, DataError, require
-from m2cnn.grades import NUM_GRADES
-from m2cnn.metrics import check_finite, check_grades, check_lengths, quadratic_weighted_kappa
+from m2cnn.errors import BundleError, DataError
+from m2cnn.metrics import check_grades, check_lengths, quadratic_weighted_kappa
 from m2cnn.onnx_export import export_module
 from m2cnn.tasks import cut
 

@@ -175,9 +175,9 @@ def network_of_stage(
     settings = at(member.network, before)
     torch.manual_seed(recipe.seed)
     if number == 0:
-        return _begun(settings, member.task, stage.cells), None
+        return _run_part(_begun(settings, member.task, stage.cells), stage, -1), None
     network = _at_random(settings).build(member.task.outputs, before.cells)
-    load_weights(network, best_weights(checkpoints, number - 1))
+    load_weights(network, best_weights(checkpoints, number - 1, stage.begin))
     larger, added = at(member.network, stage), stage.cells - before.cells
     torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
     if larger != settings:
@@ -185,16 +185,26 @@ def network_of_stage(
         next_one.start_from(network)
         return next_one, None
     if not added:
-        return network, None
+        return _run_part(network, stage, before.part), None
     network.grow(added)
     return network, network.cells[before.cells :]
 
 
+def _run_part(network: nn.Module, stage: Stage, before: int) -> nn.Module:
+    """The network with the parts of a stage running; C-Net begins as the trained M-Net."""
+    if stage.part >= 0:
+        network.stage = stage.part
+    if stage.part == 2 and before != 2:
+        network.start_c_net()
+    return network
+
+
 def _begun(settings: PlainSettings, task: Task, cells: int) -> nn.Module:
-    """A network whose outputs begin at the mean grade."""
+    """A network whose outputs begin at the mean grade, unless it has a beginning of its own."""
     network = settings.build(task.outputs, cells)
-    with torch.no_grad():
-        network.classif.bias.copy_(torch.tensor(task.initial_bias()))
+    if not getattr(settings, "own_bias", False):
+        with torch.no_grad():
+            network.classif.bias.copy_(torch.tensor(task.initial_bias()))
     return network
 
 

@@ -39,9 +39,10 @@ from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.evaluate import evaluate, predict
 from m2cnn.grader import Grader
 from m2cnn.join import join
+from m2cnn.models import PlainSettings
 from m2cnn.part import MakeBar, Part, at, precision_of, train_part
 from m2cnn.predictions import write_predictions
-from m2cnn.recipe import Recipe, recipe_from_dict
+from m2cnn.recipe import Recipe, check_stages, recipe_from_dict
 from m2cnn.systems import Member, System, described, get
 from m2cnn.tables import write_atomically, write_json
 
@@ -190,6 +191,8 @@ def _check(system: System, recipe: Recipe) -> None:
 
 def _check_member(member: Member, recipe: Recipe) -> None:
     task = member.task
+    if isinstance(member.network, PlainSettings):
+        check_stages(recipe.stages, member.network)
     for number, stage in enumerate(recipe.stages):
         size = getattr(at(member.network, stage), "size", 0)
         if size and stage.size != size:

@@ -17,7 +17,7 @@ from m2cnn.parallel import check_workers, in_chunks
 from m2cnn.synthetic.cameras import CAMERAS, get_camera
 from m2cnn.synthetic.nuisances import Nuisances
 from m2cnn.synthetic.render import DEFAULT, EYES, FIELDS, check_request, draw_grades, render
-from m2cnn.tables import is_half, write_json
+from m2cnn.tables import is_half, write_atomically, write_json
 
 SOURCE = "m2cnn synthetic"
 FORMATS = ("jpeg", "png")
