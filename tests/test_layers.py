@@ -12,15 +12,16 @@ import m2cnn
 ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
-    "errors grades tables",
+    "errors grades tables onnx_session",
     "parallel",
     "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
-    "quality recipe summary",
+    "quality recipe summary combine photograph_features reader",
     "systems",
-    "bundle compare bar checkpoint optimiser",
-    "fit export grader",
-    "evaluate report",
+    "bundle compare bar checkpoint optimiser onnx_export blend_net",
+    "fit export grader combine_fit",
+    "evaluate report join",
+    "part",
     "profile",
     "train",
     "demo",
@@ -29,7 +30,7 @@ LAYERS = [
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
-HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"bundle"}, "matplotlib": {"report"}}
+HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
 HOMES |= {"fsspec": {"data.files"}}
 BASE = (
     "recipe",

@@ -10,9 +10,9 @@ members/NAME/          a bundle of each member
 combiner.onnx          what joins them: "rows" -> "outputs"
 photographs.npy
 
-system.json (schema "m2cnn.bundle/3") says what the files mean: the task with its frozen cuts, the preprocess, the views,
-the input size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other file
-(of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it covers everything.
+system.json (schema "m2cnn.bundle/3") says what the files mean: the task with its frozen cuts, the preprocess, the
+views, the input size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other
+file (of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it covers everything.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
 from m2cnn.data.views import Views
 from m2cnn.errors import BundleError, SettingError, did_you_mean, require
+from m2cnn.onnx_session import open_session
 from m2cnn.preprocess import Preprocess
 from m2cnn.reader import Answers, Reader
 from m2cnn.tasks import Decoded, Task, task_from_dict
@@ -93,7 +94,7 @@ class Bundle:
 
     def combine(self) -> Callable[[Eyes], Decoded]:
         """How the answers of the members become grades."""
-        session = _session(self.folder / COMBINER)
+        session = open_session(self.folder / COMBINER)
         return lambda eyes: self.task.read(session.run(["outputs"], {ROWS: self.combiner.rows(eyes)})[0])
 
     def known(self) -> Known:
@@ -186,16 +187,8 @@ def _check_hash(path: Path, expected: str) -> None:
         )
 
 
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def _onnx_answers(bundle: Bundle) -> Answers:
-    session = _session(bundle.folder / ONNX)
+    session = open_session(bundle.folder / ONNX)
 
     def answers(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return tuple(session.run(OUTPUTS, {INPUT: np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))}))

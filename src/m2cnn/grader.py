@@ -156,7 +156,7 @@ def eyes_of(
     patients: Sequence[str],
     eyes: Sequence[str],
 ) -> Eyes:
-    """What a combiner is given: the answers (outputs, features) of each network, and which eye each photograph shows."""
+    """What a combiner is given: the answers (outputs, features) of each network, and whose eye each photograph shows."""
     decoded = tuple(each.task.read(outputs) for each, (outputs, _) in zip(networks, answers, strict=True))
     features = tuple(features for _, features in answers)
     return Eyes(decoded, features, numbers, sides(eyes), other_eyes(patients, eyes))

@@ -1,4 +1,4 @@
-"""Joining trained members: what they say of every photograph is kept, a combiner is fitted on it, one bundle is written.
+"""Joining trained members: what they say of photographs is kept, a combiner fitted on it, one bundle written.
 
 What the members say comes from their bundles as anybody runs them, by ONNX Runtime, so that the combiner is fitted on
 what it will be given. It is kept by a few photographs at a time: an interrupted call goes on where it was.
