@@ -41,10 +41,10 @@ def made(patients=300, seed=0, members=2, noise=0.7, width=3):
     """(eyes, grades, patients): two eyes each, of nearly the same grade; members see each through noise of its own."""
     rng = np.random.default_rng(seed)
     first = rng.choice(5, patients, p=(0.4, 0.15, 0.2, 0.15, 0.1))
-    second = np.clip(first + rng.choice((-1, 0, 1), patients, p=(0.06, 0.88, 0.06)), 0, 4)
+    second = np.minimum(first + rng.choice((0, 1), patients, p=(0.85, 0.15)), 4)  # right eyes are worse
     grades = np.stack([first, second], axis=1).ravel()
     eye = np.arange(2 * patients)
-    seen = grades + rng.normal(0, noise, (members, grades.size)) + 0.4 * (eye % 2)  # right eyes look worse
+    seen = grades + rng.normal(0, noise, (members, grades.size))
     severity = np.clip(seen, 0, 4)
     logits = -2 * (seen[:, :, None] - np.arange(5)) ** 2
     says = tuple(decoded(s, softmax(each)) for s, each in zip(severity, logits, strict=True))
@@ -259,7 +259,7 @@ def test_a_missing_eye_is_taken_to_be_as_this_one(name, fits):
 def test_the_side_matters(name, fits):
     eyes = made(50, seed=6)[0]
     right, left = (answer(fits[name], replace(eyes, side=np.full(len(eyes), side))).severity for side in (1, 0))
-    assert (left - right).mean() > 0.1  # members call right eyes worse than they are
+    assert (right - left).mean() > 0.02
 
 
 def test_mean_needs_no_other_eye(fits):
@@ -418,7 +418,7 @@ def test_photograph_features_make_nothing_up(rendered, tmp_path):
 
     prepare(replace(rendered, rows=rendered.rows[:1]), tmp_path / "small", 96, workers=1)
     path = next((tmp_path / "small").rglob("*.jp*g"), None) or next((tmp_path / "small").rglob("*.png"))
-    assert photograph_features(PhotographFile(path), 48)[5:].tolist() == [48, 48]
+    assert photograph_features(PhotographFile(path), 48)[5:].tolist() == [53, 53]  # the file is 106 px, with its margin
     with pytest.raises(ReducedError, match="Prepare the photographs again, larger"):
         photograph_features(PhotographFile(path), 100)
 
@@ -542,5 +542,5 @@ def test_a_rate_that_diverges_is_refused():
 
 def test_an_onnx_file_that_says_something_else_is_refused(monkeypatch):
     monkeypatch.setattr(combine_fit, "_run", lambda module: lambda rows: module(torch.from_numpy(rows)).numpy() + 1)
-    with pytest.raises(BundleError, match="ONNX differs by 0\\.[23]"):
+    with pytest.raises(BundleError, match=r"ONNX differs by 0\.[23]"):
         fit(Mean(), made(10)[0], (), (), 0)
