@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m2cnn.combine import Blend, Eyes, blend_rows
+from m2cnn.combine import Blend, blend_rows
 from m2cnn.errors import SettingError
+from m2cnn.eyes import Eyes
 from m2cnn.models.o_o_net import maxout
 
 BIAS = 0.01
@@ -91,9 +92,9 @@ def _train(
 
 def _statistics(features: np.ndarray) -> tuple[Tensor, Tensor]:
     """Centre and scale of the rows, (4 D + 1,) each: both eyes share the features' own, the side is left as it is."""
-    deviation = features.std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1)
-    centre = features.mean(axis=0)
+    centre, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    # A constant (the deviation over a single view) must not become rounding noise of size 1.
+    scale = np.where(deviation > 1e-6 * np.abs(centre), deviation, 1)
     tensors = [np.concatenate([part, part, [flag]]) for part, flag in ((centre, 0), (scale, 1))]
     return torch.from_numpy(tensors[0]).float(), torch.from_numpy(tensors[1]).float()
 

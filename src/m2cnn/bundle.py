@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from m2cnn.combine import Combiner, Eyes, combiner_from_dict
+from m2cnn.combine import Combiner, combiner_from_dict
 from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
 from m2cnn.data.views import Views
 from m2cnn.errors import BundleError, SettingError, did_you_mean, require
+from m2cnn.eyes import Eyes
 from m2cnn.onnx_session import open_session
 from m2cnn.preprocess import Preprocess
 from m2cnn.reader import Answers, Reader

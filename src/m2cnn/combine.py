@@ -5,9 +5,10 @@
     blend     o_O's (Antony and Brueggemann, second): a small network over the networks' own features of both eyes
     elastic   Reformed Gamblers' (Xu, Dunavent, Kainkaryam, third): two tiers of elastic nets over both eyes' scores
 
-A combiner is settings, as plain checked values; fitted (m2cnn.combine_fit, which needs the extra "train") it is the same
-settings with their cuts, and an ONNX file from "rows" (N, D) to "outputs" (N, K). Here is what the base install needs to
-apply one: `combiner.task.read(session.run(None, {"rows": combiner.rows(eyes)})[0])`. Any system takes any combiner.
+A combiner is settings, as plain checked values; fitted (m2cnn.combine_fit, which needs the extra "train") it is the
+same settings with their cuts, and an ONNX file from "rows" (N, D) to "outputs" (N, K). Here is what the base install
+needs to apply one: `combiner.task.read(session.run(None, {"rows": combiner.rows(eyes)})[0])`. Any system takes any
+combiner.
 
 The defaults are the published values (known: the teams' reports and code), and a slim setting differs by numbers alone.
 
@@ -25,67 +26,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from m2cnn.errors import DataError, SettingError, did_you_mean
+from m2cnn.eyes import Eyes
 from m2cnn.grades import NUM_GRADES
-from m2cnn.tasks import ROUNDING_CUTS, Classification, Decoded, MultiTask, Regression, Task
+from m2cnn.tasks import ROUNDING_CUTS, Classification, MultiTask, Regression, Task
 
 INPUT, OUTPUT = "rows", "outputs"
 PHOTOGRAPH_FEATURES = 7
 ANSWERS = {"severity": Regression, "probabilities": Classification, "both": MultiTask}
-
-
-@dataclass(frozen=True)
-class Eyes:
-    """What the members say of N photographs, one a row; both eyes of a patient are two rows.
-
-    decoded: per member, its mean over the views; the probabilities may be None.
-    features: per member (N, 2 D): mean and (n - 1) standard deviation over the views; () where nothing reads them.
-    photograph: (N, 7) of `m2cnn.photograph_features`, or None where nothing reads them.
-    side: (N,) 1 right, 0 left, 0.5 unknown.
-    other: (N,) row of the patient's other eye, -1 where there is none or it could not be read.
-
-    Raises DataError where they do not fit together.
-    """
-
-    decoded: tuple[Decoded, ...]
-    features: tuple[np.ndarray, ...]
-    photograph: np.ndarray | None
-    side: np.ndarray
-    other: np.ndarray
-
-    def __post_init__(self) -> None:
-        _expect(len(self.decoded) > 0, "no member", "at least one", "A system has at least one member.")
-        lengths = {f"severity of member {i}": len(d.severity) for i, d in enumerate(self.decoded)}
-        lengths |= {f"features of member {i}": len(f) for i, f in enumerate(self.features)}
-        lengths |= {"side": len(self.side)} | ({} if self.photograph is None else {"photograph": len(self.photograph)})
-        for name, length in lengths.items():
-            _expect(length == len(self), f"{name} has {length} rows, other has {len(self)}", "one row per photograph")
-        within = np.all((self.other >= -1) & (self.other < len(self)))
-        _expect(bool(within), "a row of the other eye that is not there", f"-1..{len(self) - 1}, -1 for none")
-        _expect(bool(np.isin(self.side, (0, 0.5, 1)).all()), "another side", "1 right, 0 left, 0.5 unknown")
-
-    def __len__(self) -> int:
-        return len(self.other)
-
-    def partner(self) -> np.ndarray:
-        """(N,) the row that stands for the patient's other eye: the eye's own row where there is none.
-
-        A reconstruction, one rule for all combiners: the missing eye is taken to be as this one. Both eyes of a patient
-        have the same grade in 87.2 % of Kaggle's training patients (computed).
-        """
-        return np.where(self.other < 0, np.arange(len(self)), self.other)
-
-    def probabilities(self) -> np.ndarray:
-        """(M, N, 5). A member without them gives its severity's two neighbouring grades, so that their mean is it."""
-        return np.stack([_neighbours(d.severity) if d.probabilities is None else d.probabilities for d in self.decoded])
-
-    def severities(self) -> np.ndarray:
-        """(M, N) in 0..4."""
-        return np.stack([d.severity for d in self.decoded])
-
-
-def _neighbours(severity: np.ndarray) -> np.ndarray:
-    """(N,) in 0..4 -> (N, 5): 2.3 becomes 0.7 of grade 2 and 0.3 of grade 3. A reconstruction."""
-    return np.clip(1 - np.abs(np.asarray(severity)[:, None] - np.arange(NUM_GRADES)), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -125,20 +72,25 @@ class Combiner:
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return {"name": self.name} | plain
 
-    def rows(self, eyes: Eyes) -> np.ndarray:
-        """What the fitted combiner reads, (N, D) float32.
+    def rows(self, eyes: Eyes, chosen: np.ndarray | None = None) -> np.ndarray:
+        """What the fitted combiner reads, (N, D) float32. chosen: (n,) rows of `eyes`, default all of them.
 
-        Raises DataError for photographs of which something that it reads was not computed.
+        Raises DataError as `check` does.
         """
+        self.check(eyes)
+        return self._rows(eyes, np.arange(len(eyes)) if chosen is None else chosen).astype(np.float32)
+
+    def check(self, eyes: Eyes) -> None:
+        """Raise DataError where something that this combiner reads was not computed."""
+        place = f"combiner {self.name}"
         if self.uses_features and len(eyes.features) != len(eyes.decoded):
             got = f"features of {len(eyes.features)} of {len(eyes.decoded)} members"
-            raise DataError(f"combiner {self.name}", got, "those of every member", "Compute them: uses_features.")
+            raise DataError(place, got, "those of every member", "Compute the networks' features.")
         if self.uses_photograph and np.shape(eyes.photograph) != (len(eyes), PHOTOGRAPH_FEATURES):
             got = f"photograph features of shape {np.shape(eyes.photograph)}"
-            raise DataError(f"combiner {self.name}", got, f"(N, {PHOTOGRAPH_FEATURES})", "Compute them.")
-        return self._rows(eyes).astype(np.float32)
+            raise DataError(place, got, f"({len(eyes)}, {PHOTOGRAPH_FEATURES})", "Compute m2cnn.photograph_features.")
 
-    def _rows(self, eyes: Eyes) -> np.ndarray:
+    def _rows(self, eyes: Eyes, chosen: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     def _check(self, fine: bool, setting: str, expected: str) -> None:
@@ -185,7 +137,7 @@ class Mean(Combiner):
     def task(self) -> Task:
         return ANSWERS[self.answer](cuts=self.cuts)
 
-    def _rows(self, eyes: Eyes) -> np.ndarray:
+    def _rows(self, eyes: Eyes, chosen: np.ndarray) -> np.ndarray:
         parts = []  # per member: (N, 5) probabilities, (N, 1) severity
         for decoded in eyes.decoded:
             if self.answer != "severity" and decoded.probabilities is None:
@@ -193,7 +145,7 @@ class Mean(Combiner):
                 raise DataError("combiner mean", "a member without probabilities", "probabilities of all", repair)
             parts += [] if self.answer == "severity" else [decoded.probabilities]
             parts += [] if self.answer == "probabilities" else [np.asarray(decoded.severity)[:, None]]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1)[chosen]
 
 
 @dataclass(frozen=True)
@@ -205,8 +157,8 @@ class Forest(Combiner):
 
     Known: all of that, 1,000 trees, the forest's other settings left at scikit-learn's defaults, the cuts, and that it
     is fitted on the training photographs, although the networks have seen them: the author calls it risky.
-    How the cuts were found is not shown. Reconstruction: `fit_cuts` finds them on out-of-bag answers, because the forest
-    knows its own rows by heart; members without probabilities, see Eyes.probabilities.
+    How the cuts were found is not shown. Reconstruction: `fit_cuts` finds them on out-of-bag answers, because the
+    forest knows its own rows by heart; members without probabilities, see Eyes.probabilities.
 
     trees, leaf: of the forest; leaf is the fewest rows of a leaf (larger: a smaller file).
     radius: of the field of view, in px, in the picture that the seven numbers describe; 1000 as published. Smaller for
@@ -231,9 +183,9 @@ class Forest(Combiner):
     def task(self) -> Task:
         return Classification(rule="expectation", cuts=self.cuts)
 
-    def _rows(self, eyes: Eyes) -> np.ndarray:
+    def _rows(self, eyes: Eyes, chosen: np.ndarray) -> np.ndarray:
         mine = np.concatenate([eyes.probabilities().sum(axis=0), eyes.photograph], axis=1)  # (N, 12)
-        return np.concatenate([mine, mine[eyes.partner()]], axis=1)  # (N, 24)
+        return np.concatenate([mine[chosen], mine[eyes.partner()[chosen]]], axis=1)  # (n, 24)
 
 
 @dataclass(frozen=True)
@@ -279,9 +231,10 @@ class Blend(Combiner):
             self._check_amount(setting)
         self._check(self.balanced + self.uniform <= 1, "balanced", "at most 1 together with uniform")
 
-    def _rows(self, eyes: Eyes) -> np.ndarray:
-        partner = eyes.partner()
-        return np.concatenate([blend_rows(f, f[partner], eyes.side) for f in eyes.features], axis=1)
+    def _rows(self, eyes: Eyes, chosen: np.ndarray) -> np.ndarray:
+        # Of all of EyePACS they would be 1.2 GB for each member: whoever has many photographs chooses some at a time.
+        partner, side = eyes.partner()[chosen], eyes.side[chosen]
+        return np.concatenate([blend_rows(f[chosen], f[partner], side) for f in eyes.features], axis=1)
 
 
 def blend_rows(mine: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -293,9 +246,10 @@ def blend_rows(mine: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.nda
 class Elastic(Combiner):
     """Reformed Gamblers' two tiers of elastic nets.
 
-    Tier 1, per member: an elastic net on this eye's score, the other's, the side, the larger and the smaller of both and
-    all pairwise products (15 numbers; target: grade + 1, scores on that scale too), then four cuts of the best kappa:
-    a hard grade. Tier 2: an elastic net on the one-hot hard grades of all members; target: grade; four more cuts.
+    Tier 1, per member: an elastic net on this eye's score, the other's, the side, the larger and the smaller of both
+    and all pairwise products (15 numbers; target: grade + 1, scores on that scale too), then four cuts of the best
+    kappa: a hard grade. Tier 2: an elastic net on the one-hot hard grades of all members; target: grade; four more
+    cuts.
 
     Known: that, and every default below (glmnet's names: alpha is l1_ratio); fitted on the validation photographs.
     The original's ScanKappa searches cuts coarsely on a sample, then locally; m2cnn.cuts finds the global optimum.
@@ -327,9 +281,9 @@ class Elastic(Combiner):
     def splits(self) -> tuple[str, ...]:
         return ("val",)
 
-    def _rows(self, eyes: Eyes) -> np.ndarray:
-        partner = eyes.partner()
-        return np.concatenate([elastic_rows(s + 1, s[partner] + 1, eyes.side) for s in eyes.severities()], axis=1)
+    def _rows(self, eyes: Eyes, chosen: np.ndarray) -> np.ndarray:
+        partner, side, scores = eyes.partner()[chosen], eyes.side[chosen], eyes.severities() + 1
+        return np.concatenate([elastic_rows(s[chosen], s[partner], side) for s in scores], axis=1)
 
 
 def elastic_rows(mine: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -364,8 +318,3 @@ def combiner_from_dict(settings: dict[str, Any]) -> Combiner:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
-
-
-def _expect(fine: bool, got: str, expected: str, repair: str = "") -> None:
-    if not fine:
-        raise DataError("eyes", got, expected, repair)

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.combine import Eyes
 from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import DataError, ImageError
+from m2cnn.eyes import Eyes, other_eyes, sides
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
 from m2cnn.photograph import PhotographFile
 from m2cnn.photograph_features import photograph_features
 from m2cnn.quality import check_file
-from m2cnn.reader import Reader, other_eyes, sides
+from m2cnn.reader import Reader
 from m2cnn.tasks import Decoded
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
@@ -158,7 +158,8 @@ def eyes_of(
 ) -> Eyes:
     """What a combiner is given: the answers (outputs, features) of each network, and whose eye each photograph shows."""
     decoded = tuple(each.task.read(outputs) for each, (outputs, _) in zip(networks, answers, strict=True))
-    features = tuple(features for _, features in answers)
+    vectors = tuple(features for _, features in answers)
+    features = vectors if all(each.shape[1] for each in vectors) else ()  # a network of your own may give none
     return Eyes(decoded, features, numbers, sides(eyes), other_eyes(patients, eyes))
 
 

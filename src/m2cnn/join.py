@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from m2cnn.bundle import Bundle
-from m2cnn.combine import Combiner, Eyes
+from m2cnn.combine import Combiner
 from m2cnn.combine_fit import fit
 from m2cnn.data.cache import Cached, cache_pictures
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
 from m2cnn.export import save_combined
+from m2cnn.eyes import Eyes
 from m2cnn.grader import eyes_of
 from m2cnn.parallel import in_chunks
 from m2cnn.photograph import PhotographFile

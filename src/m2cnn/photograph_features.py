@@ -1,7 +1,8 @@
 """The seven numbers that Min-pooling's random forest reads of a photograph itself, beside its networks' answers.
 
 Known (B. Graham's report and code, Kaggle 2015): which seven they are. Reconstruction: the picture is this package's,
-the square around the field of view (the original scaled the whole frame); the Laplacian is signed, not clipped to 0..255.
+the square around the field of view (the original scaled the whole frame); the Laplacian is signed, not clipped to
+0..255.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,6 @@ from m2cnn.tasks import Task
 # (N, S, S, 3) uint8 pictures -> outputs (N, K) and features (N, D), float32.
 Answers = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 AT_ONCE = 16  # pictures that a network is given at once
-SIDES = {"left": 0.0, "right": 1.0, "": 0.5}
 
 
 @dataclass(frozen=True)
@@ -61,22 +60,3 @@ def _batches(shown: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
             waiting = []
     if waiting:
         yield np.concatenate(waiting)
-
-
-def sides(eyes: Sequence[str]) -> np.ndarray:
-    """(N,) 1 for a right eye, 0 for a left one, 0.5 where it is not known."""
-    return np.array([SIDES[eye] for eye in eyes], np.float32)
-
-
-def other_eyes(patients: Sequence[str], eyes: Sequence[str]) -> np.ndarray:
-    """(N,) the row of the first photograph of the patient's other eye, -1 where there is none or no eye is named.
-
-    >>> other_eyes(["7", "7", "7", "8"], ["left", "right", "right", "left"]).tolist()
-    [1, 0, 0, -1]
-    """
-    first: dict[tuple[str, str], int] = {}
-    for row, key in enumerate(zip(patients, eyes, strict=True)):
-        first.setdefault(key, row)
-    opposite = {"left": "right", "right": "left"}
-    pairs = zip(patients, eyes, strict=True)
-    return np.array([first.get((patient, opposite.get(eye, "?")), -1) for patient, eye in pairs], int)
