@@ -7,6 +7,7 @@ those and no others, never test patients.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from m2cnn.combine import INPUT, OUTPUT, Blend, Combiner, Elastic, Forest, Mean
 from m2cnn.cuts import fit_cuts

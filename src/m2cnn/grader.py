@@ -156,7 +156,7 @@ def eyes_of(
     patients: Sequence[str],
     eyes: Sequence[str],
 ) -> Eyes:
-    """What a combiner is given: the answers (outputs, features) of each network, and whose eye each photograph shows."""
+    """What a combiner is given: the answers (outputs, features) of each network, and whose eyes these are."""
     decoded = tuple(each.task.read(outputs) for each, (outputs, _) in zip(networks, answers, strict=True))
     vectors = tuple(features for _, features in answers)
     features = vectors if all(each.shape[1] for each in vectors) else ()  # a network of your own may give none
