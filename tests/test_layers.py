@@ -23,9 +23,10 @@ LAYERS = [
     "evaluate report",
     "profile",
     "train",
+    "paper",
     "demo",
     "cli_verb",
-    "cli_data",
+    "cli_data cli_table",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
