@@ -186,7 +186,7 @@ def lines_svg(
     panels: Sequence[tuple[str, Sequence[Line]]], ticks: Sequence[str], label: str, reference: str, form: str = "svg"
 ) -> bytes:
     """Lines with intervals over the same axis, in panels; `reference` names what is drawn hollow. form: svg or png."""
-    figure, every = _figure(len(panels), 4.2)
+    figure, every = _figure(len(panels), 4.6)
     for axes, (title, lines) in zip(every, panels, strict=True):
         for number, line in enumerate(lines):
             _line(axes, line, (number - (len(lines) - 1) / 2) * 0.06)
@@ -194,7 +194,7 @@ def lines_svg(
         axes.set(title=title, ylabel=label, xticks=range(len(ticks)), xticklabels=ticks, xlim=(-0.4, len(ticks) - 0.6))
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     lowest = min(axes.get_ylim()[0] for axes in every)
     highest = max(axes.get_ylim()[1] for axes in every)
     for axes in every:

@@ -61,10 +61,12 @@ def _cell(
 # --- what the paper says, and what we find ---
 
 
+ANSWERS = ("same sign", "opposite", "undecided", "not run")
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """One statement of the paper's table. paper: its difference.  gap: ours.  answer: "same sign", "opposite" or
-    "undecided" by the 95 % interval, "not run" without runs."""
+    """One comparison in the paper's table. paper: its difference.  gap: ours.  answer: one of ANSWERS."""
 
     claim: str
     paper: float
@@ -97,16 +99,16 @@ def verdicts(measured: Measured, cells: Sequence[Cell]) -> list[Verdict]:
     for rung in range(3):
         at = f"{size[rung]} px (the paper's {published.SIZES[rung]})"
         ask(
-            f"multi-task, scores, beats the better of MSE and CE at {at}",
+            f"multi-task, scores, against the better of MSE and CE at {at}",
             ("mt", "scores", rung),
             ("mse", "scores", rung),
             ("ce", "prob", rung),
         )
         ask(f"multi-task, prob, against CE at {at}", ("mt", "prob", rung), ("ce", "prob", rung))
         for decode in BOTH:
-            ask(f"M2CNN beats multi-task, {decode}, at {at}", ("m2cnn", decode, rung), ("mt", decode, rung))
+            ask(f"M2CNN against multi-task, {decode}, at {at}", ("m2cnn", decode, rung), ("mt", decode, rung))
     for arm, decode in published.ABLATION:
         for rung in (1, 2):
-            steps = f"{size[rung]} px beats {size[rung - 1]} px"
+            steps = f"{size[rung]} px against {size[rung - 1]} px"
             ask(f"{ARMS[arm]}, {decode}: {steps}", (arm, decode, rung), (arm, decode, rung - 1))
     return found

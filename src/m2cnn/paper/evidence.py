@@ -16,12 +16,13 @@ import numpy as np
 
 import m2cnn
 from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, stage_work
 from m2cnn.predictions import Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically
 from m2cnn.tasks import Classification, Task
-from m2cnn.train import ENVIRONMENT, METRICS, read_history
+from m2cnn.train import ENVIRONMENT, MANIFEST, METRICS, read_history
 
 FACTS, HOME = "facts.json", "predictions"
 SPLITS = ("val", "test")
@@ -106,7 +107,7 @@ def _facts(folder: Path, bundle: Bundle, cell: Cell, seed: int) -> Facts:
         cell.name,
         seed,
         photographs,
-        training["patients"],
+        len(set(read_manifest(folder / MANIFEST).select("train").patients())),
         cell.passes,
         sum(stage_work(cell)) * photographs,
         round(seconds, 2),

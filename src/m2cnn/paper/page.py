@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from m2cnn.bootstrap import Estimate
 from m2cnn.compare import markdown_table, shown_difference
 from m2cnn.grades import DISCLAIMER
 from m2cnn.paper import published
-from m2cnn.paper.ablation import ARMS, BASELINE, BOTH, Verdict, verdicts
+from m2cnn.paper.ablation import ANSWERS, ARMS, BASELINE, BOTH, Verdict, verdicts
 from m2cnn.paper.evidence import Facts, is_kept, read_facts, read_kept
 from m2cnn.paper.grid import Cell
 from m2cnn.paper.progress import duration
@@ -160,7 +161,10 @@ def _verdicts(found: Sequence[Verdict]) -> str:
         ]
         for v in found
     ]
-    return markdown_table(["the paper's table", "paper's difference", "ours", "detectable", "answer"], rows)
+    counts = Counter(v.answer for v in found)
+    said = ", ".join(f"{counts[answer]} {answer}" for answer in ANSWERS if counts[answer])
+    table = markdown_table(["the paper's table", "paper's difference", "ours", "detectable", "answer"], rows)
+    return f"{said}.\n\n{table}"
 
 
 def _digits(value: float) -> str:
@@ -237,6 +241,8 @@ def _notes(results: Results) -> str:
         "The paper's own table is not monotone: multi-task read by probability loses to CE at 224 px (0.718, 0.725), "
         "and CE at 720 px loses to CE at 448 px (0.751, 0.772). Its text calls multi-task and larger input better.",
     ]
+    if test.collapsed:
+        notes.append(f"One grade for every test photograph, so kappa 0: {'; '.join(test.collapsed)}.")
     if recipe.sampling.kind != "all":
         notes.append("Resampling begins again in each stage: staged runs see rare grades more often than direct ones.")
     return "\n".join(f"- {note}" for note in notes)

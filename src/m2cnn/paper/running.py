@@ -113,10 +113,21 @@ def _change(before: Plan, now: Plan) -> str:
     if old.keys() != new.keys():
         return f"set of cells ({', '.join(sorted(old.keys() ^ new.keys()))})"
     for name, cell in old.items():
-        for key, value in cell["recipe"].items():
-            if new[name]["recipe"][key] != value:
-                return f"{key} of {name}: {value} there, {new[name]['recipe'][key]} asked for"
+        if place := _first_difference(cell["recipe"], new[name]["recipe"]):
+            return f"setting of {name}, {place}"
     return ""
+
+
+def _first_difference(one: Any, other: Any, place: str = "") -> str:
+    """Where two nested plain values differ first, and how; empty where they do not."""
+    pairs: list[tuple[str, Any, Any]] = []
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(key, one.get(key), other.get(key)) for key in {**one, **other}]
+    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        pairs = [(str(number), *pair) for number, pair in enumerate(zip(one, other, strict=True))]
+    elif one != other:
+        return f"{place}: {one} there, {other} asked for"
+    return next((found for key, *pair in pairs if (found := _first_difference(*pair, f"{place}.{key}".strip(".")))), "")
 
 
 def settled_precision(pattern: Pattern, out: Path) -> str:
@@ -166,8 +177,8 @@ class Table:
         self.failed = read_failed(self.out)
         jobs = [job for job in self.plan.jobs(cells, seeds) if not evidence.is_kept(self.out, job.name)]
         work = {job.cell.name: stage_work(job.cell) for job in jobs}
-        if jobs:
-            _ = self.guarded
+        if any(not (self.folder(job) / RUN).is_file() for job in jobs):
+            _ = self.guarded  # what is wrong with the photographs is wrong for all of them
         with TableBar(sum(sum(work[job.cell.name]) for job in jobs), len(jobs)) as bar:
             for job in jobs:
                 self._one(job, bar, work[job.cell.name])

@@ -61,7 +61,10 @@ class Measured:
         self.replicates, self.seed, self.photographs, self.patients = replicates, seed, int(gradable.sum()), 0
         self.values: dict[Key, dict[int, Floats]] = {}
         self.drawn: dict[Key, dict[int, Floats]] = {}
+        self.collapsed: list[str] = []  # runs that said the same grade of every photograph
         for ((cell, decode, s), _), table in zip(named, shared, strict=True):
+            if len(np.unique(table.decoded[gradable])) == 1:
+                self.collapsed.append(f"{cell} {decode} seed {s}")
             statistic = panel(table, gradable)
             self.patients = statistic.patients
             self.values.setdefault((cell, decode), {})[s] = statistic.values()
