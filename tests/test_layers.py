@@ -24,9 +24,10 @@ LAYERS = [
     "part",
     "profile",
     "train",
+    "paper",
     "demo",
     "cli_verb",
-    "cli_data",
+    "cli_data cli_table",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

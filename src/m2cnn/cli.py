@@ -14,6 +14,7 @@ from typing import TextIO
 
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
+from m2cnn.cli_table import table_ablation, table_options
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     _systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
+    table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
     demo_options = verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
     demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
     return top
@@ -266,6 +268,7 @@ RESUME = {
     train: "; m2cnn train --resume --out RUN continues",
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
+    table_ablation: "; the same command continues",
 }
 
 

@@ -56,10 +56,10 @@ class Comparison:
         first, *others = self.systems
         names = [TITLES[name] for name in SHOWN]
         values = [[s.name, *(_estimate(s.metrics[name]) for name in SHOWN)] for s in self.systems]
-        changes = [[s.name, *(_difference(s.differences[name]) for name in SHOWN)] for s in others]
-        parts = [_table(["system", *names], values)]
+        changes = [[s.name, *(shown_difference(s.differences[name]) for name in SHOWN)] for s in others]
+        parts = [markdown_table(["system", *names], values)]
         if others:
-            parts.append(_table([f"minus {first.name}", *names], changes))
+            parts.append(markdown_table([f"minus {first.name}", *names], changes))
         return "\n\n".join([*parts, "\n".join(self.notes()), DISCLAIMER]) + "\n"
 
     def notes(self) -> list[str]:
@@ -93,7 +93,8 @@ def _estimate(e: Estimate) -> str:
     return shown(e.value, e.low, e.high)
 
 
-def _difference(d: Difference) -> str:
+def shown_difference(d: Difference) -> str:
+    """A difference with its sign, interval and p-value for people."""
     if np.isnan(d.p):
         return shown(d.value)
     return f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), p {_p(d.p)}"
@@ -103,8 +104,9 @@ def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; cells are plain text."""
+    lines = [list(head), ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -122,9 +124,9 @@ def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, 
         raise DataError("compare", f"systems {', '.join(names) or 'none'}", "one or more different names")
     for _, table in systems:
         check_one_system(table)
-    aligned = _aligned(list(systems))
-    gradable = np.logical_and.reduce([p.gradable for p in aligned])
-    panels = [panel(p, gradable) for p in aligned]
+    shared = aligned(list(systems))
+    gradable = np.logical_and.reduce([p.gradable for p in shared])
+    panels = [panel(p, gradable) for p in shared]
     patients = panels[0].patients
     # One pass over one stream of resamples: systems side by side, (R, systems * K).
     drawn = bootstrap(lambda counts: np.concatenate([p(counts) for p in panels], axis=1), patients, replicates, seed)
@@ -138,9 +140,9 @@ def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, 
             estimates(value, replicate),
             _differences((values[0], value), (replicated[0], replicate)) if i else {},
         )
-        for i, ((name, table), p, value, replicate) in enumerate(zip(systems, aligned, values, replicated, strict=True))
+        for i, ((name, table), p, value, replicate) in enumerate(zip(systems, shared, values, replicated, strict=True))
     )
-    return Comparison(compared, len(aligned[0]), int(gradable.sum()), patients, replicates, seed)
+    return Comparison(compared, len(shared[0]), int(gradable.sum()), patients, replicates, seed)
 
 
 def _differences(values: tuple[Floats, Floats], replicates: tuple[Floats, Floats]) -> dict[str, Difference]:
@@ -150,7 +152,7 @@ def _differences(values: tuple[Floats, Floats], replicates: tuple[Floats, Floats
     }
 
 
-def _aligned(systems: list[tuple[str, Predictions]]) -> list[Predictions]:
+def aligned(systems: list[tuple[str, Predictions]]) -> list[Predictions]:
     """The tables cut down to the photographs that all share and whose truth one of them knows, in the same order."""
     images = reduce(np.intersect1d, [p.image for _, p in systems])
     tables = [p.select(_places(p.image, images)) for _, p in systems]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -165,6 +166,52 @@ def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     return f'<div class="small">{_plot(_svg(figure), f"Confusion matrix: {rows}")}</div>'
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of `lines_svg`. places: where on the axis.  values, low, high: with their interval, NaN for none.
+
+    reference: somebody else's values at the same places, drawn hollow.
+    """
+
+    name: str
+    colour: str
+    places: Sequence[float]
+    values: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    reference: Sequence[float]
+
+
+def lines_svg(
+    panels: Sequence[tuple[str, Sequence[Line]]], ticks: Sequence[str], label: str, reference: str, form: str = "svg"
+) -> bytes:
+    """Lines with intervals over the same axis, in panels; `reference` names what is drawn hollow. form: svg or png."""
+    figure, every = _figure(len(panels), 4.6)
+    for axes, (title, lines) in zip(every, panels, strict=True):
+        for number, line in enumerate(lines):
+            _line(axes, line, (number - (len(lines) - 1) / 2) * 0.06)
+        axes.plot([], [], "o", mfc="none", color="0.4", ms=7, label=reference)
+        axes.set(title=title, ylabel=label, xticks=range(len(ticks)), xticklabels=ticks, xlim=(-0.4, len(ticks) - 0.6))
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    lowest = min(axes.get_ylim()[0] for axes in every)
+    highest = max(axes.get_ylim()[1] for axes in every)
+    for axes in every:
+        axes.set_ylim(lowest, highest)
+    return _picture(figure, form)
+
+
+def _line(axes: Any, line: Line, aside: float) -> None:
+    """A line a little aside, so that its intervals do not cover the others'."""
+    places = np.asarray(line.places) + aside
+    values = np.asarray(line.values, float)
+    reach = np.abs(np.array([line.low, line.high], float) - values)
+    style = {"color": line.colour, "mec": "0.3", "ms": 6, "capsize": 3, "lw": 1.6}
+    axes.errorbar(places, values, np.nan_to_num(reach), fmt="o-", label=line.name, **style)
+    axes.plot(places, line.reference, "o:", mfc="none", color=line.colour, ms=7, lw=0.8)
+
+
 def can_plot() -> bool:
     """Whether matplotlib is installed; the plots of this file need it."""
     try:
@@ -215,9 +262,13 @@ def _figure(columns: int, height: float = 3.4) -> tuple[Any, Sequence[Any]]:
 
 
 def _svg(figure: Any) -> bytes:
+    return _picture(figure, "svg")
+
+
+def _picture(figure: Any, form: str) -> bytes:
     file = io.BytesIO()
     # Without a date: the same run gives the same picture.
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    figure.savefig(file, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
 
 

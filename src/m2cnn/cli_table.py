@@ -1,0 +1,140 @@
+"""The verbs of `m2cnn table`: the paper's tables, trained again."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2cnn.cli_verb import OK, UNGRADED, verb
+from m2cnn.errors import SettingError, require
+from m2cnn.grades import DISCLAIMER
+from m2cnn.recipe import parse_value
+
+if TYPE_CHECKING:
+    from m2cnn.data import Manifest
+    from m2cnn.paper.grid import Pattern
+    from m2cnn.paper.running import Plan
+
+SHORT = ("width", "ladder", "trunk", "cell", "weights")  # of network.*
+
+
+def table_options(one: argparse.ArgumentParser) -> None:
+    verbs = one.add_subparsers(required=True, metavar="VERB")
+    _ablation_options(verb(verbs, "ablation", table_ablation, "loss, decode, size and cells, each alone, and controls"))
+
+
+def shared_options(one: argparse.ArgumentParser) -> None:
+    """The options of every table."""
+    one.add_argument("--data", help="as for train")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
+    one.add_argument("--out", required=True, help="folder of the table; the same command goes on where it stopped")
+    one.add_argument("--seeds", default="3", help="how many, or which: 3 is 0,1,2 (default: 3)")
+    one.add_argument("--only", "--cells", default="", metavar="NAME,NAME", help="only these cells or arms")
+    one.add_argument("--cache", help="folder for prepared pictures (default: in --out)")
+    one.add_argument("--report", action="store_true", help="train nothing: write the report of what is kept")
+    one.add_argument("--replicates", type=int, default=2000, help="bootstrap samples (default: 2000)")
+    one.set_defaults(settings=[])
+
+
+def _ablation_options(one: argparse.ArgumentParser) -> None:
+    shared_options(one)
+    one.add_argument("--recipe", default="m2cnn-slim", help="its first stage is the pattern (default: m2cnn-slim)")
+    one.add_argument("--passes", type=int, default=0, help="of every run, over its stages (default: the pattern's)")
+    one.add_argument("--share", default="0.5", help="of the passes left, what each stage but the last takes (0.5)")
+    one.add_argument("--sizes", default="", help="three sizes in px instead of the ladder's, such as 112,224,360")
+    for name in SHORT:
+        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    one.epilog = "KEY=VALUE changes any setting, of all cells alike: stages.0.lr=0.002 fit_cuts=true. " + DISCLAIMER
+
+
+def table_ablation(options: argparse.Namespace) -> int:
+    from m2cnn.paper.ablation import ablation_cells
+    from m2cnn.paper.page import NAMES, write_report
+    from m2cnn.paper.running import Plan
+
+    require("torch", "train")
+    out, seeds = Path(options.out), seeds_of(options.seeds)
+
+    def planned(manifest: Manifest) -> Plan:
+        cells = ablation_cells(_pattern(options, out))
+        return Plan("ablation", cells, seeds, manifest.digest(), shlex.join(["m2cnn", *sys.argv[1:]]))
+
+    return made(options, planned, lambda plan: write_report(out, plan, options.replicates), out / NAMES[0])
+
+
+def made(
+    options: argparse.Namespace,
+    planned: Callable[[Manifest], Plan],
+    report: Callable[[Plan], object],
+    page: Path,
+) -> int:
+    """Make a table, whichever: plan or go on, train what is missing, write the report after every run."""
+    from m2cnn.data import open_data
+    from m2cnn.paper.grid import chosen
+    from m2cnn.paper.running import Table, read_failed, read_plan, settle
+
+    out = Path(options.out)
+    if options.report:
+        report(read_plan(out))
+    else:
+        require("lightning", "train")
+        if not options.data:
+            raise SettingError("table", "no --data", "m2cnn table ablation --data DATA --out OUT")
+        manifest = open_data(options.data, options.images)
+        plan = planned(manifest)
+        cells = chosen(plan.cells, [name for name in options.only.split(",") if name])
+        seeds, plan = plan.seeds, settle(out, plan)
+        cache = Path(options.cache) if options.cache else None
+        Table(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
+        report(plan)
+    failed = read_failed(out)
+    for name, reason in failed.items():
+        print(f"m2cnn: {name} failed: {reason}", file=sys.stderr)
+    print(page)
+    return UNGRADED if failed else OK
+
+
+def _pattern(options: argparse.Namespace, out: Path) -> Pattern:
+    from dataclasses import replace
+
+    from m2cnn.paper.grid import pattern
+    from m2cnn.paper.running import settled_precision
+
+    short = [f"network.{name}={getattr(options, name)}" for name in SHORT if getattr(options, name) is not None]
+    found = pattern(
+        options.recipe,
+        [*short, *options.settings],
+        sizes=_numbers("sizes", options.sizes) if options.sizes else (),
+        passes=options.passes,
+        share=_share(options.share),
+    )
+    if found.recipe.precision != "auto":
+        return found
+    return replace(found, recipe=replace(found.recipe, precision=settled_precision(found, out)))
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """The seeds that "3" or "0,1,2" names."""
+    numbers = _numbers("seeds", text)
+    seeds = numbers if "," in text else tuple(range(numbers[0]))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise SettingError("--seeds", f'"{text}"', "how many, or different numbers such as 0,1,2")
+    return seeds
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(",") if number)
+    except ValueError as cause:
+        raise SettingError(f"--{name}", f'"{text}"', "whole numbers with commas") from cause
+
+
+def _share(text: str) -> float:
+    value = parse_value(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SettingError("--share", f'"{text}"', "a number between 0 and 1")
+    return float(value)

@@ -1,0 +1,171 @@
+"""A table is a grid of cells. A cell is a recipe, and the decodes by which its one network is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from m2cnn.errors import M2cnnError, SettingError, did_you_mean
+from m2cnn.models import LADDERS, NetworkSettings
+from m2cnn.models.describe import describe
+from m2cnn.recipe import Recipe, Stage, load_recipe, recipe_from_dict
+from m2cnn.systems import get
+
+# Before the user's own settings. No resampling: it would start again in each stage and so tell staged runs from direct
+# ones. Cuts by rounding, as the paper's decodes are read.
+FAIR = ("sampling.kind=all", "fit_cuts=false")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table. name: of its runs, unique.  arm: its row or column in the paper.  rung: 0, 1 or 2, of the
+    ladder.
+
+    decodes: how its outputs become grades; one run is read by each.
+    """
+
+    name: str
+    arm: str
+    rung: int
+    recipe: Recipe
+    decodes: tuple[str, ...]
+
+    def seeded(self, seed: int) -> Recipe:
+        """The recipe of one run. The split keeps its own seed: every run has the same patients."""
+        return replace(self.recipe, seed=seed)
+
+    @property
+    def size(self) -> int:
+        """Side in px of the picture that is graded."""
+        return self.recipe.stages[-1].size
+
+    @property
+    def passes(self) -> int:
+        """How often training sees each photograph, over all stages."""
+        return sum(stage.epochs for stage in self.recipe.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "arm": self.arm,
+            "rung": self.rung,
+            "decodes": list(self.decodes),
+            "recipe": self.recipe.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Cell:
+        recipe = recipe_from_dict(values["recipe"], f"cell {values['name']}")
+        return cls(values["name"], values["arm"], values["rung"], recipe, tuple(values["decodes"]))
+
+
+def forward_work(recipe: Recipe, stage: Stage) -> int:
+    """Multiply-adds of one photograph through the network of a stage; 0 where it cannot be built."""
+    member = get(recipe.system).customised(recipe).members[0]
+    network = json.dumps(member.network.without_weights().to_dict(), sort_keys=True)
+    return _forward_work(network, member.task.outputs, stage.size, stage.cells)
+
+
+@lru_cache(maxsize=256)
+def _forward_work(network: str, outputs: int, size: int, cells: int) -> int:
+    try:
+        return describe(NetworkSettings.from_dict(json.loads(network)), outputs, size, cells).multiply_adds
+    except M2cnnError:  # its run will say why
+        return 0
+
+
+def stage_work(cell: Cell) -> list[int]:
+    """Multiply-adds of one photograph in each stage: all passes, forward alone (training costs about three times)."""
+    return [stage.epochs * forward_work(cell.recipe, stage) for stage in cell.recipe.stages]
+
+
+# --- the pattern that all cells share ---
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What cells have in common. recipe: its first stage is the pattern of every stage.  sizes: px of the three rungs.
+
+    passes: of each run, over all its stages.  share: of the passes left, what each stage but the last takes: 0.5 gives
+    halves for two stages and 1/2, 1/4, 1/4 for three.
+    """
+
+    recipe: Recipe
+    sizes: tuple[int, int, int]
+    passes: int
+    share: float = 0.5
+
+    def stages(self, cells: Sequence[tuple[int, int]]) -> tuple[Stage, ...]:
+        """One stage for each (rung, cells), with the passes divided among them."""
+        parts = divided(self.passes, len(cells), self.share)
+        return tuple(self._stage(rung, count, part) for (rung, count), part in zip(cells, parts, strict=True))
+
+    def _stage(self, rung: int, cells: int, passes: int) -> Stage:
+        first = self.recipe.stages[0]
+        factor = passes / first.epochs  # the schedule keeps its shape over more or fewer passes
+        return replace(
+            first,
+            epochs=passes,
+            rung=rung,
+            size=self.sizes[rung],
+            cells=cells,
+            drops=tuple(max(1, round(drop * factor)) for drop in first.drops),
+            warmup=first.warmup * factor,
+            decay=first.decay / factor,
+            new_lr=1.0,
+            new_epochs=0,
+        )
+
+
+def pattern(
+    base: str,
+    overrides: Sequence[str] = (),
+    *,
+    sizes: Sequence[int] = (),
+    passes: int = 0,
+    share: float = 0.5,
+) -> Pattern:
+    """The pattern of a packaged recipe or a .toml file with `key=value` overrides.
+
+    sizes: default, the ladder's.  passes: default, those of the recipe's first stage.
+    Raises SettingError for a setting that means nothing.
+    """
+    recipe = load_recipe(base, [*FAIR, *overrides])
+    network = dict(recipe.network)
+    if str(network.get("trunk", "")).startswith("timm:"):
+        given = {text.partition("=")[0] for text in overrides}
+        for key in {"width", "repeats"} - {key.removeprefix("network.") for key in given}:
+            network.pop(key, None)  # the base recipe's, of the trunk that was replaced
+    three = tuple(sizes) or LADDERS[network.get("ladder", "full")]
+    if len(three) != 3 or list(three) != sorted(set(three)) or min(three) < 1:
+        raise SettingError("sizes", f"{sizes}", "three rising sizes in px, such as 112,224,360")
+    if not 0 < share < 1:
+        raise SettingError("share", f"{share:g}", "between 0 and 1", "0.5 halves what is left at each stage.")
+    return Pattern(replace(recipe, network=network), three, passes or recipe.stages[0].epochs, share)
+
+
+def divided(passes: int, stages: int, share: float) -> list[int]:
+    """Whole passes of each stage; they sum to `passes`.
+
+    >>> divided(20, 1, 0.5), divided(20, 2, 0.5), divided(20, 3, 0.5)
+    ([20], [10, 10], [10, 5, 5])
+    """
+    parts: list[int] = []
+    for _ in range(stages - 1):
+        parts.append(max(1, round((passes - sum(parts)) * share)))
+    parts.append(passes - sum(parts))
+    if parts[-1] < 1:
+        raise SettingError("passes", f"{passes} for {stages} stages", f"{stages} or more", "Each stage needs one.")
+    return parts
+
+
+def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """The cells of those names or arms; all where none is named. Raises SettingError for an unknown one."""
+    known = {cell.name for cell in cells} | {cell.arm for cell in cells}
+    for name in only:
+        if name not in known:
+            raise SettingError("only", f'"{name}"', "a cell or an arm", did_you_mean(name, known))
+    return [cell for cell in cells if not only or cell.name in only or cell.arm in only]
