@@ -16,8 +16,9 @@ KINDS = ("all", "random", "weighted", "decaying")
 class Sampling:
     """kind "all": every photograph once a pass.  kind "random": `rounds` rounds of `draws` random photographs.
 
-    kind "weighted": as many photographs as there are, with replacement, class weights `final`.  kind "decaying": so too,
-    with class weights as team o_O's: w(t) = r^t * balanced + (1 - r^t) * final, where t is the pass of the stage, from 0.
+    kind "weighted": as many photographs as there are, with replacement, class weights `final`.
+    kind "decaying": so too, with class weights as team o_O's: w(t) = r^t * balanced + (1 - r^t) * final, where t is the
+    pass of the stage, from 0.
 
     draws: 0 for as many as there are. A round takes no photograph twice; where it asks for more than there are, each
     comes equally often but for the rest. Min-pooling's pass is 3 rounds of 12,000 (known).

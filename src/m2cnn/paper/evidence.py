@@ -19,10 +19,11 @@ from m2cnn.bundle import Bundle, load_bundle
 from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, stage_work
+from m2cnn.part import METRICS, read_history
 from m2cnn.predictions import Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically
 from m2cnn.tasks import Classification, Task
-from m2cnn.train import ENVIRONMENT, MANIFEST, METRICS, read_history
+from m2cnn.train import ENVIRONMENT, MANIFEST
 
 FACTS, HOME = "facts.json", "predictions"
 SPLITS = ("val", "test")
