@@ -196,7 +196,7 @@ SYSTEMS = {
             "reformed-gamblers",
             "Reformed Gamblers",
             _GAMBLERS,
-            "Xu, Dunavent and Kainkaryam 2015 (code): known; regimes of members, m46, m51 and m58 reconstructed; no m55",
+            "Xu, Dunavent, Kainkaryam 2015 (code): known; who had which regime, m46, m51, m58 reconstructed; no m55",
             (0.851, 0.839),
             combiner=Elastic(),
         ),
