@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from m2cnn.data.augment import Augment, apply, draw
+from m2cnn.data.augment import Augment, apply, draw, middle
 from m2cnn.data.cache import cache_pictures
 from m2cnn.data.dataset import PassBatches, Pictures, every_batch, loader
 from m2cnn.data.sampling import Sampling, pass_order
+from m2cnn.errors import SettingError
 from m2cnn.preprocess import Preprocess
 
 STILL = Augment(0, False, 0, 0, 0, 0)
@@ -108,3 +109,34 @@ def test_evaluation_sees_every_photograph_once_as_prepared(prepared, rendered):
     assert seen == [row.grade for row in rendered]
     first = pictures[(0, 0, 0)][0].numpy().transpose(1, 2, 0)
     assert np.array_equal(first, prepared.pictures(56)[prepared.index[rendered.rows[0].image]])
+
+
+@pytest.mark.parametrize("size", [48, 49])
+def test_an_item_of_a_larger_frame_is_its_centre(prepared, rendered, size):
+    pictures = Pictures(prepared, rendered.rows, size, frame=56)
+    whole = prepared.pictures(56)[prepared.index[rendered.rows[2].image]]
+    start = (56 - size) // 2
+    centre = whole[start : start + size, start : start + size]
+    assert np.array_equal(pictures[(2, 0, 0)][0].numpy().transpose(1, 2, 0), centre)
+    viewed = Pictures(prepared, rendered.rows, size, frame=56, view=middle(Augment(), size, 56))
+    assert viewed[(2, 0, 0)][0].equal(pictures[(2, 0, 0)][0])
+
+
+def test_an_augmented_item_is_drawn_from_the_frame(prepared, rendered):
+    augment = Augment(crop=(0.5, 0.5), colour=0.5)
+    item = Pictures(prepared, rendered.rows, 40, augment, (3, 0), border=7, frame=56)[(1, 4, 9)][0]
+    whole = np.asarray(prepared.pictures(56)[prepared.index[rendered.rows[1].image]])
+    view = draw(augment, 40, np.random.default_rng([3, 0, 4, 1, 9]), 56)
+    assert np.array_equal(item.numpy().transpose(1, 2, 0), apply(view, whole, 7, 40))
+
+
+def test_a_view_without_augmentation_is_shown_to_every_item(prepared, rendered):
+    view = middle(Augment(crop=(0.8, 1.0)), 40, 56)
+    pictures = Pictures(prepared, rendered.rows, 40, frame=56, view=view)
+    whole = np.asarray(prepared.pictures(56)[prepared.index[rendered.rows[1].image]])
+    assert np.array_equal(pictures[(1, 0, 0)][0].numpy().transpose(1, 2, 0), apply(view, whole, 0, 40))
+
+
+def test_a_frame_smaller_than_the_view_is_refused(prepared, rendered):
+    with pytest.raises(SettingError, match="frame: 56 px for views of 57 px"):
+        Pictures(prepared, rendered.rows, 57, frame=56)

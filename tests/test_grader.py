@@ -1,5 +1,7 @@
 """The grader: the same grade by every way, and never a grade for what is no fundus photograph."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -98,12 +100,14 @@ def test_bad_files_are_rows_in_their_place(grader, rendered, tmp_path):
 
 @pytest.mark.parametrize(("place", "value"), [(5, np.inf), (5, -np.inf), (5, np.nan), (0, np.nan), (2, np.inf)])
 def test_numbers_that_are_not_finite_give_no_grade(tiny_run, rendered, place, value):
-    def outputs(pictures):
+    def answers(pictures):
         values = np.ones((len(pictures), 6), np.float32)
         values[:, place] = value
-        return values
+        return values, np.ones((len(pictures), 3), np.float32)
 
-    grading = Grader(load_bundle(tiny_run), outputs).grade(rendered.path(rendered.rows[0]))
+    bundle = load_bundle(tiny_run)
+    readers = [replace(reader, answers=answers) for reader in bundle.readers()]
+    grading = Grader(bundle, readers).grade(rendered.path(rendered.rows[0]))
     assert not grading.gradable
     assert "no finite number" in grading.reason
 

@@ -12,15 +12,16 @@ import m2cnn
 ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
-    "errors grades tables",
+    "errors grades tables onnx_session",
     "parallel",
     "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
-    "quality recipe summary",
+    "quality recipe summary eyes combine photograph_features reader",
     "systems",
-    "bundle compare bar checkpoint",
-    "fit export grader",
-    "evaluate report",
+    "bundle compare bar checkpoint optimiser onnx_export blend_net",
+    "fit export grader combine_fit",
+    "evaluate report join",
+    "part",
     "profile",
     "train",
     "paper",
@@ -30,8 +31,9 @@ LAYERS = [
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
-HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"bundle"}, "matplotlib": {"report"}}
+HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
 HOMES |= {"fsspec": {"data.files"}}
+HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
 BASE = (
     "recipe",
     "grader",
@@ -45,6 +47,8 @@ BASE = (
     "synthetic",
     "bundle",
     "profile",
+    "combine",
+    "photograph_features",
 )
 
 
@@ -100,6 +104,6 @@ def test_the_drawing_is_true():
 
 @pytest.mark.parametrize("name", BASE)
 def test_the_base_install_needs_no_torch(name):
-    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "matplotlib", "fsspec")
+    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "skl2onnx", "onnx", "matplotlib", "fsspec")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import m2cnn.{name}"
     subprocess.run([sys.executable, "-c", code], check=True)

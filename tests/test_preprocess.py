@@ -13,7 +13,7 @@ from PIL import Image
 from m2cnn.errors import BundleError, ImageError, SettingError
 from m2cnn.field import Field
 from m2cnn.photograph import read_image
-from m2cnn.preprocess import Preprocess, subtract_local_mean
+from m2cnn.preprocess import Preprocess, graham, subtract_local_mean
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:60, :80]
@@ -315,6 +315,41 @@ def test_graham_subtracts_the_local_mean():
 
 def test_local_mean_of_a_flat_picture_is_128():
     assert (subtract_local_mean(np.full((64, 64, 3), 77, np.uint8), 32) == 128).all()
+
+
+@pytest.mark.parametrize(("radius", "side"), [(300, 843), (300, 820), (500, 1019), (30, 84)])
+def test_grahams_retina_has_its_radius_in_its_field(radius, side):
+    assert side / 2 / (1 + graham(radius, side).margin) == pytest.approx(radius, abs=1e-9)
+
+
+def test_graham_against_a_case_worked_by_hand():
+    # A retina of 30 px, left half 50, right half 200. The blur of sigma 30 / 30 = 1 has the weights 0.3991, 0.2420,
+    # 0.0540, 0.0044 to each side, so next to the step the local mean is 95, 59, 51 on the left and 155, 191, 199 on the
+    # right (rounded), and 4 * grey - 4 * mean + 128 is -52 (saturated to 0), 92, 124 and 308 (255), 164, 132.
+    rows, columns = np.mgrid[:100, :120]
+    image = np.where(columns[..., None] < 60, 50, 200).astype(np.uint8).repeat(3, axis=2)
+    image[np.hypot(columns - 59.5, rows - 49.5) > 30] = 0
+    picture = graham(30, 84)(image, 84, Field(59.5, 49.5, 30))  # px by px: 84 = 2 * 30 * 1.4
+    expected = np.full(84, 128)
+    expected[39:45] = 124, 92, 0, 255, 164, 132
+    within = np.hypot(*(np.mgrid[:84, :84] - 41.5)) <= 27
+    assert np.array_equal(picture, np.where(within, expected, 128)[..., None].repeat(3, axis=2))
+
+
+def test_graham_agrees_with_plain_numpy_on_noise_and_at_the_rim():
+    image = np.random.default_rng(3).integers(0, 256, (85, 85, 3), dtype=np.uint8)
+    weights = np.exp(-(np.arange(-3, 4) ** 2) / 2)
+    blurred = np.pad(image.astype(float), ((3, 3), (3, 3), (0, 0)), "reflect")
+    for axis in (0, 1):
+        blurred = np.apply_along_axis(np.convolve, axis, blurred, weights / weights.sum(), "valid")
+    expected = np.clip(4 * image.astype(int) - 4 * np.rint(blurred) + 128, 0, 255)
+    picture = graham(30, 85)(image, 85, Field(42, 42, 30))
+    within = np.hypot(*(np.mgrid[:85, :85] - 42.0)) <= 27
+    different = np.abs(picture - expected)[within]
+    assert different.max() <= 4 and (different == 0).mean() > 0.95  # 4: a local mean of nearly x.5, rounded
+    assert {0, 255} <= set(picture[within].ravel().tolist())
+    assert (picture[~within] == 128).all()
+    assert (picture[42, [15, 69]] != 128).any(axis=1).all() and (picture[42, [14, 70]] == 128).all()
 
 
 def test_masks_follow_the_photograph():

@@ -20,9 +20,10 @@ from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, save_check
 from m2cnn.data import Manifest, read_manifest
 from m2cnn.errors import BundleError, DataError, M2cnnError, SettingError
 from m2cnn.evaluate import evaluate
-from m2cnn.fit import Fit, make_optimiser, parameter_groups
+from m2cnn.fit import Fit
 from m2cnn.grader import Grader
 from m2cnn.models import OOSettings
+from m2cnn.optimiser import make_optimiser, parameter_groups
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import Optimiser, Sampling, load_recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get

@@ -24,7 +24,7 @@ class Bar:
     def __init__(self, recipe: Recipe, photographs: int, start: Place):
         self.stages = recipe.stages
         self.costs = [stage.batch * stage.size**2 / 1e6 for stage in self.stages]
-        self.batches = [-(-photographs // stage.batch) for stage in self.stages]
+        self.batches = [-(-recipe.sampling.total(photographs) // stage.batch) for stage in self.stages]
         self.quiet = not sys.stderr.isatty()
         total = sum(s.epochs * b * c for s, b, c in zip(self.stages, self.batches, self.costs, strict=True))
         shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"

@@ -1,12 +1,18 @@
 """A saved model: a folder with `system.json` and the files below. Reading one needs no torch.
 
 weights.safetensors    the network's weights, for torch
-model.onnx             the network, for ONNX Runtime
+model.onnx             the network, for ONNX Runtime: "pictures" -> "outputs", "features"
 photographs.npy        hashes and fingerprints of the photographs that it was trained on (m2cnn.data.known)
 
-system.json (schema "m2cnn.bundle/2") says what the files mean: the task with its frozen cuts, the preprocess, the input
-size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other file. The
-bundle's own hash is the sha256 of system.json, so it covers everything.
+A system of several members, or one that looks at both eyes, is a folder of such folders:
+
+members/NAME/          a bundle of each member
+combiner.onnx          what joins them: "rows" -> "outputs"
+photographs.npy
+
+system.json (schema "m2cnn.bundle/3") says what the files mean: the task with its frozen cuts, the preprocess, the
+views, the input size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other
+file (of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it covers everything.
 """
 
 from __future__ import annotations
@@ -14,47 +20,83 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from m2cnn.combine import Combiner, combiner_from_dict
 from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
+from m2cnn.data.views import Views
 from m2cnn.errors import BundleError, SettingError, did_you_mean, require
+from m2cnn.eyes import Eyes
+from m2cnn.onnx_session import open_session
 from m2cnn.preprocess import Preprocess
-from m2cnn.tasks import Task, task_from_dict
+from m2cnn.reader import Answers, Reader
+from m2cnn.tasks import Decoded, Task, task_from_dict
 
-SCHEMA = "m2cnn.bundle/2"
+SCHEMA = "m2cnn.bundle/3"
 SETTINGS, WEIGHTS, ONNX, KNOWN = "system.json", "weights.safetensors", "model.onnx", "photographs.npy"
+COMBINER, MEMBERS = "combiner.onnx", "members"
 FILES = (WEIGHTS, ONNX, KNOWN)
-INPUT = "pictures"
+COMBINED_FILES = (COMBINER, KNOWN)
+INPUT, OUTPUTS = "pictures", ("outputs", "features")
+ROWS = "rows"
 BACKENDS = ("onnx", "torch")
-
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. hash: the first 16 hex digits of system.json's sha256.  size: input side in px."""
+    """A verified bundle. hash: the first 16 hex digits of system.json's sha256.  task: what reads its outputs.
+
+    Of one network, size: its input side in px.  frame: side of the prepared picture / size.
+    Of several, or of both eyes, members: by name, each a bundle of one network; combiner: what joins them.
+    """
 
     folder: Path
     settings: dict[str, Any]
     hash: str
     system: str
-    size: int
     task: Task
-    preprocess: Preprocess
+    size: int = 0
+    preprocess: Preprocess = Preprocess()
+    views: Views = Views()
+    frame: float = 1.0
+    members: dict[str, Bundle] = field(default_factory=dict)
+    combiner: Combiner | None = None
 
-    def predictor(self, backend: str = "onnx") -> Predict:
-        """A function (N, S, S, 3) uint8 -> (N, K) float32 outputs.
+    @property
+    def networks(self) -> tuple[Bundle, ...]:
+        """The bundles of one network each: the members, or this one."""
+        return tuple(self.members.values()) or (self,)
+
+    @property
+    def prepared(self) -> int:
+        """Side in px of the picture that the preprocess makes."""
+        return framed(self.size, self.frame)
+
+    def answers(self, backend: str = "onnx") -> Answers:
+        """A function (N, S, S, 3) uint8 -> outputs (N, K), features (N, D), float32, of a bundle of one network.
 
         Raises SettingError for an unknown backend, MissingExtra for "torch" without the extra.
         """
         if backend not in BACKENDS:
             raise SettingError("backend", f'"{backend}"', "onnx or torch", did_you_mean(backend, BACKENDS))
-        return _onnx_predictor(self) if backend == "onnx" else _torch_predictor(self)
+        return _onnx_answers(self) if backend == "onnx" else _torch_answers(self)
+
+    def readers(self, backend: str = "onnx") -> tuple[Reader, ...]:
+        """What reads prepared pictures, one of each network."""
+        return tuple(
+            Reader(each.answers(backend), each.task, each.views, each.size, each.prepared, each.preprocess.background)
+            for each in self.networks
+        )
+
+    def combine(self) -> Callable[[Eyes], Decoded]:
+        """How the answers of the members become grades."""
+        session = open_session(self.folder / COMBINER)
+        return lambda eyes: self.task.read(session.run(["outputs"], {ROWS: self.combiner.rows(eyes)})[0])
 
     def known(self) -> Known:
         """The photographs that this model must not be measured on."""
@@ -70,19 +112,44 @@ def load_bundle(folder: str | Path) -> Bundle:
     if not (folder / SETTINGS).is_file() and (folder / "bundle" / SETTINGS).is_file():
         folder = folder / "bundle"
     settings, digest = _read_settings(folder / SETTINGS)
-    for name in set(FILES) - settings["files"].keys():
+    combined = "combiner" in settings
+    for name in set(COMBINED_FILES if combined else FILES) - settings["files"].keys():
         raise BundleError(
             folder / SETTINGS, f"it has no hash of {name}", "one of every file", "Export the bundle again."
         )
     for name, expected in settings["files"].items():
         _check_file(folder, name, expected)
     try:
-        task, preprocess = task_from_dict(settings["task"]), Preprocess.from_dict(settings["preprocess"])
-        return Bundle(folder, settings, digest[:16], settings["system"], settings["size"], task, preprocess)
+        bundle = Bundle(folder, settings, digest[:16], settings["system"], task_from_dict(settings["task"]))
+        return _combined(bundle, settings) if combined else _alone(bundle, settings)
     except (KeyError, TypeError) as cause:
         raise BundleError(
             folder / SETTINGS, f"unusable ({cause})", f"the keys of {SCHEMA}", "Export the bundle again."
         ) from cause
+
+
+def framed(size: int, frame: float) -> int:
+    """Side of the prepared picture of which a network is shown `size` px."""
+    return round(size * frame)
+
+
+def _alone(bundle: Bundle, settings: dict[str, Any]) -> Bundle:
+    views, preprocess = Views.from_dict(settings["views"]), Preprocess.from_dict(settings["preprocess"])
+    return replace(bundle, size=settings["size"], preprocess=preprocess, views=views, frame=settings["frame"])
+
+
+def _combined(bundle: Bundle, settings: dict[str, Any]) -> Bundle:
+    members = {name: _member(bundle.folder, name, digest) for name, digest in settings["members"].items()}
+    return replace(bundle, members=members, combiner=combiner_from_dict(settings["combiner"]))
+
+
+def _member(folder: Path, name: str, expected: str) -> Bundle:
+    if Path(name).name != name:
+        raise BundleError(folder / SETTINGS, f'a member is named "{name}"', "a plain name", "Copy the bundle again.")
+    path = folder / MEMBERS / name
+    if path.is_dir():
+        _check_hash(path / SETTINGS, expected)
+    return load_bundle(path)
 
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
@@ -107,6 +174,10 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
         raise BundleError(
             path, "no such file in the bundle", "the file that system.json names", "Copy the bundle again."
         )
+    _check_hash(path, expected)
+
+
+def _check_hash(path: Path, expected: str) -> None:
     actual = file_hash(path)
     if actual != expected:
         raise BundleError(
@@ -117,28 +188,41 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
         )
 
 
-def _onnx_predictor(bundle: Bundle) -> Predict:
-    import onnxruntime
+def _onnx_answers(bundle: Bundle) -> Answers:
+    session = open_session(bundle.folder / ONNX)
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(bundle.folder / ONNX), options, providers=["CPUExecutionProvider"])
+    def answers(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(session.run(OUTPUTS, {INPUT: np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))}))
 
-    def predict(pictures: np.ndarray) -> np.ndarray:
-        return session.run(None, {INPUT: np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))})[0]
-
-    return predict
+    return answers
 
 
-def _torch_predictor(bundle: Bundle) -> Predict:
-    torch = require("torch", "train")
-    network = load_network(bundle)
+def _torch_answers(bundle: Bundle) -> Answers:
+    require("torch", "train")
+    return answers_of(load_network(bundle))
 
-    def predict(pictures: np.ndarray) -> np.ndarray:
+
+def answers_of(network: Any) -> Answers:
+    """The answers of a torch network, in evaluation mode, where it is."""
+    import torch
+
+    device = next(network.parameters()).device
+
+    def answers(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batch = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).to(device)
         with torch.inference_mode():
-            return network(torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))).float().numpy()
+            outputs, features = both(network, batch)
+        return outputs.float().cpu().numpy(), features.float().cpu().numpy()
 
-    return predict
+    return answers
+
+
+def both(network: Any, pictures: Any) -> tuple[Any, Any]:
+    """Outputs and features of a torch network; one of your own that has no `both` gives no features: (N, 0)."""
+    if hasattr(network, "both"):
+        return network.both(pictures)
+    outputs = network(pictures)
+    return outputs, outputs[:, :0]
 
 
 def load_network(bundle: Bundle, network: Any = None) -> Any:

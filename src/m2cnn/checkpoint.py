@@ -17,11 +17,15 @@ from torch import nn
 
 from m2cnn.errors import BundleError
 
+# The weights of a stage that can be kept: of the best validation kappa, of the best validation loss, and the last.
+SNAPSHOTS = ("kappa", "loss", "last")
+
 
 @dataclass
 class Progress:
     """Where a run is: `batch` batches of pass `epoch` of stage `stage` are done, their losses sum to `loss`.
 
+    best, best_loss: the highest validation kappa and the lowest validation loss of the stage so far.
     history: one row per finished pass.
     """
 
@@ -29,6 +33,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     best: float = float("-inf")
+    best_loss: float = float("inf")
     loss: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -84,6 +89,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict(load_file(path))
 
 
-def best_weights(folder: Path, stage: int) -> Path:
-    """Where the best weights of a stage are kept."""
-    return folder / f"stage{stage}.safetensors"
+def best_weights(folder: Path, stage: int, snapshot: str = "kappa") -> Path:
+    """Where a stage's weights are kept; snapshot: one of SNAPSHOTS."""
+    return folder / f"stage{stage}{'' if snapshot == 'kappa' else f'-{snapshot}'}.safetensors"

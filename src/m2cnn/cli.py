@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -82,7 +83,7 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
 
 
 def grade(options: argparse.Namespace) -> int:
-    from m2cnn.grader import SUFFIXES, Grader, find_photographs
+    from m2cnn.grader import SUFFIXES, Grader, exams, find_photographs
 
     if not options.model:
         raise SettingError("grade", "no model", "--model BUNDLE", "`make demo` or `m2cnn train` makes one.")
@@ -92,7 +93,7 @@ def grade(options: argparse.Namespace) -> int:
     with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         grader = Grader.load(options.model, options.backend)
         missed = 0
-        for grading in _write_as_read(file, grader.grade_all(photographs)):
+        for grading in _write_as_read(file, chain.from_iterable(grader.grade_exams(exams(photographs)))):
             print(_as_json(grading) if options.json else _as_line(grading), flush=True)
             missed += not grading.gradable
     if not options.json:

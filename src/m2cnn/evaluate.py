@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +21,7 @@ from m2cnn.data.pairing import some
 from m2cnn.data.splits import check_sides
 from m2cnn.data.survey import look_at_planes, refuse_changed, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
-from m2cnn.grader import Grader
+from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
 from m2cnn.summary import summarise, write_metrics
@@ -116,9 +118,16 @@ def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:
 
 
 def predict(grader: Grader, manifest: Manifest) -> Predictions:
-    """One row per photograph of the manifest, in its order."""
-    gradings = grader.grade_all(manifest.path(row) for row in manifest)
-    return table(manifest.rows, list(tqdm(gradings, "grading", len(manifest), unit="photo", disable=None, leave=False)))
+    """One row per photograph of the manifest, in its order; the photographs of a patient are seen together."""
+    order = sorted(range(len(manifest)), key=lambda i: manifest.rows[i].patient)
+    groups = groupby(order, key=lambda i: manifest.rows[i].patient)
+    exams = ([Photo(manifest.path(manifest.rows[i]), manifest.rows[i].eye) for i in rows] for _, rows in groups)
+    with tqdm(desc="grading", total=len(manifest), unit="photo", disable=None, leave=False) as bar:
+        said = []
+        for gradings in grader.grade_exams(exams):
+            said += gradings
+            bar.update(len(gradings))
+    return table(manifest.rows, [grading for _, grading in sorted(zip(order, said, strict=True), key=itemgetter(0))])
 
 
 def table(rows: Sequence[Row], gradings: Sequence[Grading]) -> Predictions:

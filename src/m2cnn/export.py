@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,54 @@ import torch
 from torch import nn
 
 import m2cnn
-from m2cnn.bundle import FILES, INPUT, KNOWN, ONNX, SCHEMA, SETTINGS, WEIGHTS, Bundle, load_bundle
+from m2cnn.bundle import (
+    COMBINED_FILES,
+    COMBINER,
+    FILES,
+    INPUT,
+    KNOWN,
+    MEMBERS,
+    ONNX,
+    OUTPUTS,
+    SCHEMA,
+    SETTINGS,
+    WEIGHTS,
+    Bundle,
+    answers_of,
+    both,
+    load_bundle,
+)
 from m2cnn.checkpoint import save_weights
+from m2cnn.combine import Combiner
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import BundleError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
+from m2cnn.onnx_export import export_module
 from m2cnn.systems import Member
+from m2cnn.tables import write_json
 
 TOLERANCE = 1e-4  # largest difference between ONNX and torch that a bundle may have
 
 
+class Both(nn.Module):
+    """A network that gives outputs and features."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return both(self.network, pictures)
+
+
 def export_onnx(network: nn.Module, size: int, path: Path) -> None:
-    """The network as one ONNX file: input "pictures" (N, 3, size, size) uint8, output "outputs" (N, K) float32."""
-    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
+    """The network as one ONNX file.
+
+    Input "pictures" (N, 3, size, size) uint8; outputs "outputs" (N, K) and "features" (N, D), float32.
+    """
+    network = Both(network).cpu().eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter warns of its own deprecated internals.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=[INPUT],
-            output_names=["outputs"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    export_module(network, example, path, INPUT, OUTPUTS)
 
 
 def save_bundle(
@@ -61,15 +79,11 @@ def save_bundle(
 
     Raises BundleError where ONNX Runtime and torch disagree by more than 1e-4.
     """
-    fresh = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    fresh = _fresh(folder)
     save_weights(network, fresh / WEIGHTS)
     export_onnx(network, size, fresh / ONNX)
     (fresh / KNOWN).write_bytes(known)
     settings = {
-        "schema": SCHEMA,
-        "m2cnn": m2cnn.__version__,
         "system": system,
         "source": source,
         "network_kind": type(member.network).__name__,
@@ -78,15 +92,68 @@ def save_bundle(
         "size": size,
         "task": member.task.to_dict(),
         "preprocess": member.preprocess.to_dict(),
+        "views": member.views.to_dict(),
+        "frame": member.frame,
+    }
+    _write_settings(fresh, settings, FILES, training)
+    _check_agreement(load_bundle(fresh), network)
+    return _settle(fresh, folder)
+
+
+def save_combined(
+    folder: Path,
+    members: dict[str, Bundle],
+    combiner: Combiner,
+    onnx: bytes,
+    *,
+    system: str,
+    source: str,
+    training: dict[str, Any],
+    known: bytes,
+) -> Bundle:
+    """Write, check and return the bundle of several members, or of both eyes; the members' bundles are copied into it.
+
+    combiner, onnx: of m2cnn.combine_fit.
+    """
+    fresh = _fresh(folder)
+    for name, bundle in members.items():
+        shutil.copytree(bundle.folder, fresh / MEMBERS / name)
+    (fresh / COMBINER).write_bytes(onnx)
+    (fresh / KNOWN).write_bytes(known)
+    settings = {
+        "system": system,
+        "source": source,
+        "members": {name: file_hash(bundle.folder / SETTINGS) for name, bundle in members.items()},
+        "combiner": combiner.to_dict(),
+        "task": combiner.task.to_dict(),
+    }
+    _write_settings(fresh, settings, COMBINED_FILES, training)
+    load_bundle(fresh)
+    return _settle(fresh, folder)
+
+
+def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], training: dict[str, Any]) -> None:
+    first = {"schema": SCHEMA, "m2cnn": m2cnn.__version__}
+    last = {
         "labels": [vars(grade) for grade in GRADES],
         "endpoints": ENDPOINTS,
         "training": training,
         "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
         "disclaimer": DISCLAIMER,
-        "files": {name: file_hash(fresh / name) for name in FILES},
+        "files": {name: file_hash(folder / name) for name in files},
     }
-    (fresh / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    _check_agreement(load_bundle(fresh), network)
+    write_json(folder / SETTINGS, first | own | last)
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder beside it, where it can grow."""
+    fresh = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    return fresh
+
+
+def _settle(fresh: Path, folder: Path) -> Bundle:
     if folder.exists():
         shutil.rmtree(folder)
     fresh.rename(folder)
@@ -95,11 +162,8 @@ def save_bundle(
 
 def _check_agreement(bundle: Bundle, network: nn.Module) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, bundle.size, bundle.size, 3), dtype=np.uint8)
-    with torch.inference_mode():
-        ours = network(torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))).float().numpy()
-    theirs = bundle.predictor("onnx")(pictures)
-    worst = float(np.abs(ours - theirs).max())
-    if not worst <= TOLERANCE * max(1.0, float(np.abs(ours).max())):
-        raise BundleError(
-            bundle.folder / ONNX, f"differs from torch by {worst:.2g}", f"at most {TOLERANCE}", "Please report it."
-        )
+    for ours, theirs in zip(answers_of(network)(pictures), bundle.answers("onnx")(pictures), strict=True):
+        worst = float(np.abs(ours - theirs).max(initial=0.0))
+        if not worst <= TOLERANCE * max(1.0, float(np.abs(ours).max(initial=0.0))):
+            got = f"differs from torch by {worst:.2g}"
+            raise BundleError(bundle.folder / ONNX, got, f"at most {TOLERANCE}", "Please report it.")

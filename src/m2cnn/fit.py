@@ -8,11 +8,12 @@ continued from any `last.pt` ends bit-equal to an undisturbed one (same machine,
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,55 +27,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from m2cnn.checkpoint import Progress, best_weights, save_checkpoint, save_weights
+from m2cnn.checkpoint import SNAPSHOTS, Progress, best_weights, save_checkpoint, save_weights
+from m2cnn.cuts import fit_cuts
 from m2cnn.data.dataset import PassBatches, Pictures, every_batch, loader
 from m2cnn.data.sampling import Sampling, pass_order
-from m2cnn.errors import M2cnnError
+from m2cnn.errors import M2cnnError, SettingError, did_you_mean
 from m2cnn.metrics import quadratic_weighted_kappa
-from m2cnn.recipe import Optimiser, Recipe, Stage
-from m2cnn.tasks import Task
-
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+from m2cnn.optimiser import make_optimiser, moving_average
+from m2cnn.recipe import Recipe, Stage
+from m2cnn.tasks import Decoded, Task, cut
 
 
 class Interrupted(Exception):
     """The user asked to stop; the run is saved."""
-
-
-def parameter_groups(network: nn.Module, settings: Optimiser, new: nn.Module | None) -> list[dict[str, Any]]:
-    """Four groups at most: (old, new) x (decayed, spared). `new` is what this stage added."""
-    fresh = {id(p) for p in new.parameters()} if new is not None else set()
-    spared = {id(p) for m in network.modules() if isinstance(m, NORMS) for p in m.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        key = (id(parameter) in fresh, id(parameter) in spared or name.endswith("bias"))
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": parameters, "new": is_new, "weight_decay": 0.0 if spare else settings.weight_decay}
-        for (is_new, spare), parameters in groups.items()
-    ]
-
-
-def make_optimiser(network: nn.Module, settings: Optimiser, new: nn.Module | None) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; the rate is set before every batch."""
-    groups = parameter_groups(network, settings, new)
-    if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=(settings.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.momentum > 0)
-
-
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An update of exponentially averaged weights; early on it forgets faster, so that a short run leaves its start."""
-
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - kept)
-            else:
-                old.copy_(new)
-
-    return torch.no_grad()(update)
 
 
 @dataclass(frozen=True)
@@ -88,7 +53,12 @@ class StageData:
 
 
 class Fit(LightningModule):
-    """Trains `network` through one stage from `progress` on, and keeps `checkpoints/` true."""
+    """Trains `network` through one stage from `progress` on, and keeps `checkpoints/` true.
+
+    new: what this stage added to the network.  snapshots: which weights of the recipe's last stage are kept beside
+    those of the best validation kappa, of `m2cnn.checkpoint.SNAPSHOTS`. Raises SettingError for others, and for a
+    frozen submodule that the network does not have.
+    """
 
     def __init__(
         self,
@@ -99,17 +69,22 @@ class Fit(LightningModule):
         progress: Progress,
         folder: Path,
         new: nn.Module | None,
+        snapshots: tuple[str, ...] = ("kappa",),
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.task, self.recipe, self.data, self.progress, self.folder = task, recipe, data, progress, folder
         self.stage: Stage = recipe.stages[progress.stage]
         self.seed = (recipe.seed, progress.stage)
+        self.kept = _kept(recipe, progress.stage, snapshots)
+        self.frozen = [_frozen(network, name) for name in self.stage.frozen]
         self.averaged = None
         if recipe.ema:
             self.averaged = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
-        self.optimiser = make_optimiser(self.network, recipe.optimiser, new)
-        self.batches = PassBatches(np.arange(len(data.train)), self.stage.batch, 0)
+        carried = network.trained()["carried"] if progress.stage and hasattr(network, "trained") else ()
+        self.optimiser = make_optimiser(self.network, self.stage.optimiser(recipe.optimiser), new, carried)
+        self.count = data.sampling.total(len(data.train))
+        self.batches = PassBatches(np.arange(self.count), self.stage.batch, 0)
         self.outputs: list[Tensor] = []
         self.saved = time.monotonic()
         self.stop = False
@@ -130,8 +105,7 @@ class Fit(LightningModule):
         return loader(self.data.val, every_batch(len(self.data.val), self.stage.batch), self.data.workers)
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        pictures, grades = batch
-        loss = self.task.loss(self.network(pictures).float(), grades)
+        loss = loss_of(self.network, self.task, *batch)
         self.loss = loss.detach()
         return loss
 
@@ -145,6 +119,13 @@ class Fit(LightningModule):
         """The network that is validated and kept: the averaged one where there is one."""
         return self.network if self.averaged is None else self.averaged.module
 
+    def on_train_start(self) -> None:
+        """A stage that asks for it begins with `rescale`; one that is continued has that behind it."""
+        if self.stage.rescale and not self.progress.epoch and not self.progress.batch:
+            for number, (pictures, _) in enumerate(itertools.islice(self.train_dataloader(), self.stage.rescale)):
+                torch.manual_seed(_number((*self.seed, 0, number, 1)))
+                self.network.rescale(pictures.to(self.device))
+
     def on_train_epoch_start(self) -> None:
         self.started = time.monotonic()
         self.first_batch = self.progress.batch
@@ -152,17 +133,16 @@ class Fit(LightningModule):
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+        for module in self.frozen:
+            module.eval()
 
     def on_train_batch_start(self, batch: Any, number: int) -> None:
         done = self.progress.epoch + self.progress.batch / self.batches.total
         rate = self.stage.rate(done)
         for group in self.optimiser.param_groups:
-            boost = self.stage.new_lr if group["new"] and done < self.stage.new_epochs else 1.0
-            group["lr"] = rate * boost
+            group["lr"] = rate * self.stage.factor(done, group["new"], group["carried"])
         # Dropout draws from the global generator: the same numbers for the same step, interrupted or not.
-        torch.manual_seed(
-            int(np.random.SeedSequence([*self.seed, self.progress.epoch, self.progress.batch]).generate_state(1)[0])
-        )
+        torch.manual_seed(_number((*self.seed, self.progress.epoch, self.progress.batch)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
         self.progress.batch += 1
@@ -183,7 +163,7 @@ class Fit(LightningModule):
         truth = self.data.val.grades
         decoded = self.task.read(outputs)
         seconds = time.monotonic() - self.started
-        trained = min((self.progress.batch - self.first_batch) * self.stage.batch, len(self.data.train))
+        trained = min((self.progress.batch - self.first_batch) * self.stage.batch, self.count)
         row = {
             "stage": self.progress.stage,
             "size": self.stage.size,
@@ -192,7 +172,8 @@ class Fit(LightningModule):
             "rate": self.stage.rate(self.progress.epoch),
             "train_loss": self.progress.loss / self.progress.batch,
             "val_loss": float(self.task.loss(torch.from_numpy(outputs), torch.from_numpy(truth))),
-            "val_kappa": quadratic_weighted_kappa(truth, decoded.grade),
+            "val_kappa": self._judge(decoded, truth),
+            "val_kappa_default_cuts": quadratic_weighted_kappa(truth, decoded.grade),
             "seconds": round(seconds, 2),
             "images_per_second": round(trained / max(seconds, 1e-9), 2),
         }
@@ -200,15 +181,28 @@ class Fit(LightningModule):
         measured = ("train_loss", "val_loss", "val_kappa")
         self.logger.log_metrics({k: row[k] for k in measured}, step=len(self.progress.history))
 
+    def _judge(self, decoded: Decoded, truth: np.ndarray) -> float:
+        """The kappa that the pass is judged by: at cuts fitted on these patients where the recipe fits them."""
+        if not self.recipe.fit_cuts:
+            return quadratic_weighted_kappa(truth, decoded.grade)
+        cuts = fit_cuts(decoded.severity, truth, self.task.cuts)
+        return quadratic_weighted_kappa(truth, cut(decoded.severity, tuple(cuts)))
+
     def on_train_epoch_end(self) -> None:
-        kappa = self.progress.history[-1]["val_kappa"]
+        row, progress = self.progress.history[-1], self.progress
         # One grade for all has no kappa (NaN): worse than any other pass, better than none.
-        kappa = -1.0 if np.isnan(kappa) else kappa
-        if kappa > self.progress.best:
-            self.progress.best = kappa
-            save_weights(self.judged, best_weights(self.folder, self.progress.stage))
-        self.progress.epoch, self.progress.batch, self.progress.loss = self.progress.epoch + 1, 0, 0.0
-        self.on_pass(self.progress.history[-1])
+        kappa = -1.0 if np.isnan(row["val_kappa"]) else row["val_kappa"]
+        better = {
+            "kappa": kappa > progress.best,
+            "loss": row["val_loss"] < progress.best_loss,
+            "last": progress.epoch + 1 == self.stage.epochs,
+        }
+        progress.best, progress.best_loss = max(progress.best, kappa), min(progress.best_loss, row["val_loss"])
+        for snapshot in self.kept:
+            if better[snapshot]:
+                save_weights(self.judged, best_weights(self.folder, progress.stage, snapshot))
+        progress.epoch, progress.batch, progress.loss = progress.epoch + 1, 0, 0.0
+        self.on_pass(row)
         self.save()
 
     def save(self) -> None:
@@ -236,6 +230,37 @@ class Fit(LightningModule):
         self.optimiser.load_state_dict(states["optimiser"])
         if self.averaged is not None:
             self.averaged.load_state_dict(states["averaged"])
+
+
+def loss_of(network: nn.Module, task: Task, pictures: Tensor, grades: Tensor) -> Tensor:
+    """The task's loss; of a network with `parts`, the sum over the logits of those that learn."""
+    if not hasattr(network, "parts"):
+        return task.loss(network(pictures).float(), grades)
+    learning = [logits for logits in network.parts(pictures).values() if logits.requires_grad]
+    return torch.stack([task.loss(logits.float(), grades) for logits in learning]).sum()
+
+
+def _kept(recipe: Recipe, stage: int, snapshots: tuple[str, ...]) -> list[str]:
+    """The snapshots that a stage leaves: the best kappa's, and what the next stage, or the user, wants besides."""
+    for name in snapshots:
+        if name not in SNAPSHOTS:
+            raise SettingError("snapshots", f'"{name}"', f"{', '.join(SNAPSHOTS)}", did_you_mean(name, SNAPSHOTS))
+    wanted = snapshots if stage + 1 == len(recipe.stages) else (recipe.stages[stage + 1].begin,)
+    return [name for name in SNAPSHOTS if name == "kappa" or name in wanted]
+
+
+def _frozen(network: nn.Module, name: str) -> nn.Module:
+    """A submodule that does not learn from now on."""
+    try:
+        return network.get_submodule(name).requires_grad_(False)
+    except AttributeError as cause:
+        names = [each for each, _ in network.named_modules() if each]
+        got = f'"{name}" is no part of the network'
+        raise SettingError("stages, frozen", got, "a submodule's name", did_you_mean(name, names)) from cause
+
+
+def _number(seed: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def fit_stage(fit: Fit, precision: str, logs: Path) -> None:

@@ -4,31 +4,64 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from m2cnn.bundle import Bundle, Predict, load_bundle
+from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import DataError, ImageError
+from m2cnn.eyes import Eyes, other_eyes, sides
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
 from m2cnn.photograph import PhotographFile
+from m2cnn.photograph_features import photograph_features
 from m2cnn.quality import check_file
+from m2cnn.reader import Reader
 from m2cnn.tasks import Decoded
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 Source = str | Path | bytes
 
 
+class Photo(NamedTuple):
+    """A photograph, and which eye it shows: "left", "right", or "" where nobody knows."""
+
+    source: Source
+    eye: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a photograph before a network sees it.
+
+    exam: a number, the same for all photographs of a patient.  pictures: one per network.
+    numbers: (7,) of the photograph itself, where the combiner reads them.  reason: why it must not be graded.
+    """
+
+    name: str
+    exam: int
+    eye: str
+    pictures: tuple[np.ndarray, ...] = ()
+    numbers: np.ndarray | None = None
+    reason: str = ""
+
+
 class Grader:
     """Grades photographs with one bundle.
 
     >>> Grader.load("runs/m2cnn").grade("left_eye.jpg").severity  # doctest: +SKIP
+
+    A bundle that looks at both eyes is given them by `grade_exams`; where the other eye is missing or cannot be read,
+    it is taken to be as this one.
     """
 
-    def __init__(self, bundle: Bundle, predict: Predict):
-        self.bundle, self.predict = bundle, predict
+    def __init__(self, bundle: Bundle, readers: Sequence[Reader]):
+        self.bundle, self.readers = bundle, tuple(readers)
+        self.combine = bundle.combine() if bundle.combiner else None
 
     @classmethod
     def load(cls, folder: str | Path, backend: str = "onnx") -> Grader:
@@ -37,54 +70,100 @@ class Grader:
         Raises BundleError for a missing or damaged bundle.
         """
         bundle = load_bundle(folder)
-        return cls(bundle, bundle.predictor(backend))
+        return cls(bundle, bundle.readers(backend))
 
     def grade(self, source: Source) -> Grading:
         """Grade one photograph: a path, or a file's bytes. What cannot be graded says why, and gets no grade."""
         return next(self.grade_all([source]))
 
     def grade_all(self, sources: Iterable[Source], batch: int = 8, workers: int = 2) -> Iterator[Grading]:
-        """One Grading per source, in order, in flat memory; files are read ahead by `workers` threads."""
-        waiting: list[tuple[str, np.ndarray | str]] = []
+        """One Grading per source, each for itself, in order, in flat memory; `workers` threads read ahead."""
+        for gradings in self.grade_exams(([Photo(source)] for source in sources), batch, workers):
+            yield from gradings
+
+    def grade_exams(
+        self, exams: Iterable[Sequence[Photo]], batch: int = 8, workers: int = 2
+    ) -> Iterator[list[Grading]]:
+        """One list of Gradings per exam, all photographs of one patient, in order."""
+        waiting: list[list[Prepared]] = []
         with ThreadPoolExecutor(workers) as pool:
-            for item in _read_ahead(pool, self._prepare, sources, 2 * batch):
-                waiting.append(item)
-                if len(waiting) == batch:
+            for exam in _read_ahead(pool, self._prepare_exam, enumerate(exams), 2 * batch):
+                waiting.append(exam)
+                if sum(map(len, waiting)) >= batch:
                     yield from self._decide(waiting)
                     waiting = []
             yield from self._decide(waiting)
 
-    def _prepare(self, source: Source) -> tuple[str, np.ndarray | str]:
-        """(name, picture), or (name, reason) for what must not be graded."""
-        name = "bytes" if isinstance(source, bytes) else str(source)
+    def _prepare_exam(self, exam: tuple[int, Sequence[Photo]]) -> list[Prepared]:
+        return [self._prepare(photo, exam[0]) for photo in exam[1]]
+
+    def _prepare(self, photo: Photo, exam: int) -> Prepared:
+        name = "bytes" if isinstance(photo.source, bytes) else str(photo.source)
         try:
-            file = PhotographFile(source)
-            return name, check_file(file) or self.bundle.preprocess.read(file, self.bundle.size)
+            file = PhotographFile(photo.source)
+            if reason := check_file(file):
+                return Prepared(name, exam, photo.eye, reason=reason)
+            pictures = tuple(each.preprocess.read(file, each.prepared) for each in self.bundle.networks)
+            combiner = self.bundle.combiner
+            numbers = photograph_features(file, combiner.radius) if combiner and combiner.uses_photograph else None
+            return Prepared(name, exam, photo.eye, pictures, numbers)
         except ImageError as error:
-            return name, str(error)
+            return Prepared(name, exam, photo.eye, reason=str(error))
 
-    def _decide(self, items: list[tuple[str, np.ndarray | str]]) -> Iterator[Grading]:
-        pictures = [what for _, what in items if not isinstance(what, str)]
-        outputs = iter(self.predict(np.stack(pictures)) if pictures else ())
-        for name, what in items:
-            reason = what if isinstance(what, str) else ""
-            output = None if reason else next(outputs)
-            if output is not None and not np.isfinite(output).all():
+    def _decide(self, exams: list[list[Prepared]]) -> Iterator[list[Grading]]:
+        flat = [photo for exam in exams for photo in exam]
+        gradings = iter(self._grade_prepared(flat))
+        for exam in exams:
+            yield [next(gradings) for _ in exam]
+
+    def _grade_prepared(self, photos: list[Prepared]) -> list[Grading]:
+        said = {i: ungradable(p.name, p.reason, *self._origin) for i, p in enumerate(photos) if p.reason}
+        rows = [i for i, photo in enumerate(photos) if not photo.reason]
+        if rows:
+            answers = [r.read(np.stack([photos[i].pictures[k] for i in rows])) for k, r in enumerate(self.readers)]
+            finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for each in answers for part in each])
+            for i in np.asarray(rows)[~finite]:
                 # A network that overflows must not hand out a grade.
-                reason = "the network gave no finite number"
-            if reason:
-                yield ungradable(name, reason, self.bundle.system, self.bundle.hash)
-            else:
-                yield self._grading(name, self.bundle.task.read(output[None]))
+                said[int(i)] = ungradable(photos[i].name, "the network gave no finite number", *self._origin)
+            good = [photos[i] for i in np.asarray(rows)[finite]]
+            decoded = self._decode(good, [(o[finite], f[finite]) for o, f in answers]) if good else None
+            for k, i in enumerate(np.asarray(rows)[finite]):
+                said[int(i)] = self._grading(photos[i].name, decoded, k)
+        return [said[i] for i in range(len(photos))]
 
-    def _grading(self, name: str, decoded: Decoded) -> Grading:
-        severity, grade = float(decoded.severity[0]), int(decoded.grade[0])
-        probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[0])
+    def _decode(self, photos: list[Prepared], answers: list[tuple[np.ndarray, np.ndarray]]) -> Decoded:
+        if self.combine is None:
+            return self.bundle.task.read(answers[0][0])
+        patients, eyes = [str(photo.exam) for photo in photos], [photo.eye for photo in photos]
+        numbers = None if photos[0].numbers is None else np.stack([photo.numbers for photo in photos])
+        return self.combine(eyes_of(self.bundle.networks, answers, numbers, patients, eyes))
+
+    def _grading(self, name: str, decoded: Decoded, row: int) -> Grading:
+        severity, grade = float(decoded.severity[row]), int(decoded.grade[row])
+        probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[row])
         referable = grade >= ENDPOINTS["referable"]
-        return Grading(name, grade, probabilities, severity, referable, True, "", self.bundle.system, self.bundle.hash)
+        return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin)
+
+    @property
+    def _origin(self) -> tuple[str, str]:
+        return self.bundle.system, self.bundle.hash
 
 
-def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable[Source], depth: int) -> Iterator:
+def eyes_of(
+    networks: Sequence[Bundle],
+    answers: Sequence[tuple[np.ndarray, np.ndarray]],
+    numbers: np.ndarray | None,
+    patients: Sequence[str],
+    eyes: Sequence[str],
+) -> Eyes:
+    """What a combiner is given: the answers (outputs, features) of each network, and whose eyes these are."""
+    decoded = tuple(each.task.read(outputs) for each, (outputs, _) in zip(networks, answers, strict=True))
+    vectors = tuple(features for _, features in answers)
+    features = vectors if all(each.shape[1] for each in vectors) else ()  # a network of your own may give none
+    return Eyes(decoded, features, numbers, sides(eyes), other_eyes(patients, eyes))
+
+
+def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable, depth: int) -> Iterator:
     queue: deque[Future] = deque()
     for source in sources:
         queue.append(pool.submit(prepare, source))
@@ -92,6 +171,18 @@ def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable[Source], de
             yield queue.popleft().result()
     while queue:
         yield queue.popleft().result()
+
+
+def exams(photographs: Iterable[Path]) -> list[list[Photo]]:
+    """Photographs of one folder whose names say the same patient and which eye (7_left.jpeg, 7_right.jpeg): one exam.
+
+    In the order of the first photograph of each; one whose name says no eye is an exam of its own.
+    """
+    found: dict[tuple, list[Photo]] = {}
+    for number, path in enumerate(photographs):
+        patient, eye = patient_and_eye(path.name)
+        found.setdefault((path.parent, patient) if eye else (number,), []).append(Photo(path, eye))
+    return list(found.values())
 
 
 def find_photographs(paths: Iterable[str | Path]) -> list[Path]:

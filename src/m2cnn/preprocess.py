@@ -137,6 +137,19 @@ def subtract_local_mean(image: np.ndarray, radius: float) -> np.ndarray:
     return cv2.addWeighted(image, 4, cv2.GaussianBlur(image, (0, 0), radius / 30), -4, 128)
 
 
+def graham(radius: float, side: int) -> Preprocess:
+    """Graham's preparation with a retina of `radius` px in the middle of a field of `side` px.
+
+    Known (his code): the radius (300 or 500), the local mean, the mask, the grey 128; computed: the fields of his three
+    networks, 843, 820 and 1019 px. Reconstruction: our search of the field instead of one row's brightness, the mean
+    over areas instead of a bilinear resize, and black where the photograph ends instead of its mirror image.
+
+    >>> round(graham(300, 843).margin, 6)
+    0.405
+    """
+    return Preprocess("graham", side / 2 / radius - 1)
+
+
 def _check_size(size: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 8 <= size <= 4096:
         raise SettingError("size", repr(size), "a whole number of pixels, 8..4096", "Use the stage's size.")

@@ -1,6 +1,7 @@
 """Recipes: how a system is trained, stage by stage. TOML files, packaged or the user's own; every key is known.
 
-A recipe names a row of `systems.py`; its [network], [task] and [preprocess] tables change that row's member.
+A recipe names a row of `systems.py`; its [network], [task], [preprocess] and [views] tables change that row's members,
+[combiner] its combiner. [members.NAME] holds what is different for one member: any table above, or all stages.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from m2cnn.data.augment import Augment
-from m2cnn.data.sampling import Sampling
+from m2cnn.data.sampling import KINDS, Sampling
 from m2cnn.errors import SettingError, did_you_mean
-from m2cnn.models import LADDERS
+from m2cnn.models import LADDERS, PlainSettings
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,26 @@ class Stage:
     """One step of the ladder. `rung` chooses the size (0, 1, 2 -> 224, 448, 720 px on the full ladder) unless `size`
     does.
 
-    cells: cells of the network in this stage.  drops: passes after which the rate falls by `drop`, for schedule
-    "steps"; "cosine" falls to 0; "exponential" falls by exp(-`decay`) in each pass.  warmup: passes of linear rise.
-    new_lr: factor on the rate of what this stage added, for `new_epochs` passes.  accumulate: batches per optimiser
-    step.  frozen_norm: batch norms keep their statistics.
+    cells: cells of the network in this stage.  part: how much of a network with parts runs, 0 the first of them alone;
+    -1 for all of it.  frozen: submodules that do not learn, by name.  frozen_norm: batch norms keep their statistics.
+    begin: which weights of the stage before it starts from: "kappa", "loss" (the best pass by that) or "last".
+    rescale: batches on which the network's activations are brought near 1 before the first step.
+
+    drops: passes after which the rate falls by `drop`, for schedule "steps"; "cosine" falls to 0; "exponential" falls
+    by exp(-`decay`) after each pass.  warmup: passes of linear rise.  new_lr: factor on the rate of what this stage
+    added, for `new_epochs` passes.  carried_lr: factor on the rate of the parts that an earlier stage trained.
+    weight_decay: below 0 for the optimiser's.  accumulate: batches per optimiser step.
     """
 
     epochs: int
     rung: int = 0
     size: int = 0
     cells: int = 0
+    part: int = -1
+    frozen: tuple[str, ...] = ()
+    frozen_norm: bool = False
+    begin: str = "kappa"
+    rescale: int = 0
     lr: float = 0.01
     schedule: str = "steps"
     drops: tuple[int, ...] = ()
@@ -55,9 +66,10 @@ class Stage:
     warmup: float = 0.0
     new_lr: float = 1.0
     new_epochs: int = 0
+    carried_lr: float = 0.1
+    weight_decay: float = -1.0
     batch: int = 32
     accumulate: int = 1
-    frozen_norm: bool = False
 
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` passes (fractions count)."""
@@ -65,8 +77,18 @@ class Stage:
         if self.schedule == "cosine":
             return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress / self.epochs)))
         if self.schedule == "exponential":
-            return self.lr * warm * math.exp(-self.decay * progress)
+            return self.lr * warm * math.exp(-self.decay * math.floor(progress))
         return self.lr * warm * self.drop ** sum(progress >= d for d in self.drops)
+
+    def factor(self, progress: float, new: bool, carried: bool) -> float:
+        """On the rate, for what this stage added and for what it carries on."""
+        if carried:
+            return self.carried_lr
+        return self.new_lr if new and progress < self.new_epochs else 1.0
+
+    def optimiser(self, settings: Optimiser) -> Optimiser:
+        """The recipe's, with this stage's weight decay."""
+        return settings if self.weight_decay < 0 else dataclasses.replace(settings, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,8 @@ class Split:
 class Recipe:
     """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the
     averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  checkpoint_minutes: how
-    often the run is saved within a pass.  workers: loading processes.
+    often the run is saved within a pass.  workers: loading processes.  members: by a member's name, tables that replace
+    the recipe's own for it.
     """
 
     system: str
@@ -98,15 +121,19 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
+    combiner: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
     optimiser: Optimiser = Optimiser()
     sampling: Sampling = Sampling()
     augment: Augment = Augment()
     split: Split = Split()
+    members: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _choose("precision", self.precision, ("auto", "bf16", "32"))
         _choose("optimiser.name", self.optimiser.name, ("sgd", "adamw"))
-        _choose("sampling.kind", self.sampling.kind, ("all", "decaying"))
+        _check_sampling(self.sampling)
         if not self.stages:
             raise SettingError("recipe", "it has no stage", "one [[stages]] table or more")
         for number, stage in enumerate(self.stages):
@@ -115,19 +142,59 @@ class Recipe:
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 
+    def of(self, member: str) -> Recipe:
+        """The recipe of one member: its [members.NAME] over the common tables, itself where there is none.
+
+        Raises SettingError for a key or value that no recipe has.
+        """
+        own, tables = self.members.get(member, {}), self.to_dict()
+        if not isinstance(own, dict):
+            raise SettingError(f"recipe, members.{member}", f"{own!r}", "a table of settings")
+        for key, value in own.items():
+            both = isinstance(value, dict) and isinstance(tables.get(key), dict)
+            tables[key] = tables[key] | value if both else value
+        return _resolve_sizes(recipe_from_dict(tables | {"members": {}}, f"recipe, members.{member}"))
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    _choose("sampling.kind", sampling.kind, KINDS)
+    for key, least in {"draws": 0, "rounds": 1}.items():
+        value = getattr(sampling, key)
+        if value < least:
+            raise SettingError(f"recipe, sampling.{key}", str(value), f"{least} or more")
+        if sampling.kind != "random" and value != least:
+            raise SettingError(f"recipe, sampling.{key}", f'{value} for kind "{sampling.kind}"', 'kind "random"')
+
+
+# The least that a number of a stage may be.
+LEAST = {"epochs": 1, "batch": 1, "accumulate": 1, "cells": 0, "part": -1, "rescale": 0, "decay": 0, "carried_lr": 0}
+
 
 def _check_stage(number: int, stage: Stage, before: Stage | None) -> None:
     place = f"stages.{number}"
     _choose(f"{place}.schedule", stage.schedule, ("steps", "cosine", "exponential"))
-    for key, least in {"epochs": 1, "batch": 2, "accumulate": 1, "cells": 0}.items():
-        if getattr(stage, key) < least:
+    _choose(f"{place}.begin", stage.begin, ("kappa", "loss", "last"))
+    for key, least in LEAST.items():
+        if not getattr(stage, key) >= least:
             raise SettingError(f"{place}.{key}", str(getattr(stage, key)), f"{least} or more")
-    if not stage.decay >= 0:
-        raise SettingError(f"{place}.decay", str(stage.decay), "0 or more")
     if not 0 <= stage.rung < 3:
         raise SettingError(f"{place}.rung", str(stage.rung), "0, 1 or 2", "A size of your own: set size, in pixels.")
     if before and stage.cells < before.cells:
         raise SettingError(f"{place}.cells", str(stage.cells), f"{before.cells} or more", "A network only grows.")
+    if before and (stage.part < before.part or min(stage.part, before.part) < 0 <= stage.part):
+        expected = "-1 as before" if before.part < 0 else f"{before.part} or more"
+        raise SettingError(f"{place}.part", str(stage.part), expected, "Parts are trained one after the other.")
+
+
+def check_stages(stages: Sequence[Stage], network: PlainSettings) -> None:
+    """Raises SettingError where a stage asks for what the network does not have."""
+    network.check_parts([stage.part for stage in stages])
+    for number, stage in enumerate(stages):
+        place, kind = f"recipe, stages.{number}", type(network).__name__
+        if stage.batch < 2 and network.batch_norm:
+            raise SettingError(f"{place}.batch", f"1 for {kind}", "2 or more: it has batch norms")
+        if stage.rescale and not network.rescales:
+            raise SettingError(f"{place}.rescale", f"{stage.rescale} for {kind}", "0: its activations need none")
 
 
 def _choose(place: str, value: str, choices: tuple[str, ...]) -> None:
@@ -148,7 +215,10 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises SettingError for an unknown name, key or value.
     """
-    return _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+    recipe = _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+    for member in recipe.members:
+        recipe.of(member)
+    return recipe
 
 
 def recipe_from_dict(tables: dict, place: str = "recipe") -> Recipe:

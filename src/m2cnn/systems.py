@@ -1,9 +1,11 @@
-"""The systems: a system is its members and a combiner; a member is a preprocess, a network and a task."""
+"""The systems: a system is its members and a combiner; a member is a preprocess, a network, a task and its views."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from m2cnn.combine import Combiner, combiner_from_dict
+from m2cnn.data.views import Views
 from m2cnn.errors import SettingError, did_you_mean
 from m2cnn.models import LADDERS, NetworkSettings, PlainSettings
 from m2cnn.models.describe import Description, describe
@@ -18,17 +20,29 @@ class Member:
 
     `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: one of
     `m2cnn.models.KINDS` or your own. One that has a `size` takes pictures of that size alone.
+    name: where a system has several.  views: how it is shown a photograph that it grades.
+    frame: side of the prepared picture / side of what the network is shown of it, 1 or more.
+    snapshots: which weights are kept, each a member of its own at the end: those of the best validation "kappa", the
+    best validation "loss", the "last".
+    start: name of the member before it whose trained weights it starts from.
+    pseudo: it learns, too, from photographs without a grade, with the grades that the members before it give them.
     """
 
     network: PlainSettings = NetworkSettings()
     task: Task = MultiTask()
     preprocess: Preprocess = Preprocess()
+    name: str = ""
+    views: Views = Views()
+    frame: float = 1.0
+    snapshots: tuple[str, ...] = ("kappa",)
+    start: str = ""
+    pseudo: bool = False
 
 
 @dataclass(frozen=True)
 class System:
     """A row of the table. title: as the paper prints it.  paper: (val, test) kappa there, or None for a system of your
-    own.
+    own.  combiner: what joins members, views and both eyes; None for a member that stands alone.
 
     source: where the description comes from, and what of it is a reconstruction.  cells: how many run on each rung of
     the ladder.
@@ -40,16 +54,37 @@ class System:
     source: str
     paper: tuple[float, float] | None = None
     cells: tuple[int, int, int] = (0, 0, 0)
+    combiner: Combiner | None = None
 
     def customised(self, recipe: Recipe) -> System:
-        """The same system with the recipe's [network], [task] and [preprocess] applied to each member."""
-        return replace(self, members=tuple(_customise(m, recipe) for m in self.members))
+        """The same system with the recipe's [network], [task], [preprocess], [views] and [combiner] applied.
+
+        Raises SettingError for [members.NAME] of a member that there is not.
+        """
+        names = [member.name for member in self.members]
+        for name in recipe.members:
+            if name not in names:
+                repair = did_you_mean(name, names)
+                raise SettingError("recipe, members", f'"{name}"', f"a member of {self.name}", repair)
+        members = tuple(_customise(member, recipe.of(member.name)) for member in self.members)
+        return replace(self, members=members, combiner=_combiner(self.combiner, recipe.combiner))
 
 
 def described(member: Member) -> dict:
     """A member as plain values, to tell whether it is still the same."""
-    parts = {"network": member.network, "task": member.task, "preprocess": member.preprocess}
-    return {name: part.to_dict() for name, part in parts.items()}
+    parts = {"network": member.network, "task": member.task, "preprocess": member.preprocess, "views": member.views}
+    plain = {"name": member.name, "frame": member.frame, "snapshots": list(member.snapshots)}
+    plain |= {"start": member.start, "pseudo": member.pseudo}
+    return {name: part.to_dict() for name, part in parts.items()} | plain
+
+
+def _combiner(combiner: Combiner | None, changes: dict) -> Combiner | None:
+    """Another combiner starts from its own defaults; the same one keeps the row's settings; "none" is none."""
+    if not changes:
+        return combiner
+    own = combiner.to_dict() if combiner and changes.get("name", combiner.name) == combiner.name else {}
+    settings = own | changes
+    return None if settings.get("name") == "none" else combiner_from_dict(settings)
 
 
 def _customise(member: Member, recipe: Recipe) -> Member:
@@ -62,7 +97,9 @@ def _customise(member: Member, recipe: Recipe) -> Member:
     # Another task starts from its own defaults; the same task keeps the row's settings.
     task = member.task.to_dict() if recipe.task.get("name", member.task.name) == member.task.name else {}
     preprocess = Preprocess.from_dict(member.preprocess.to_dict() | recipe.preprocess)
-    return Member(network, task_from_dict(task | recipe.task), preprocess)
+    views = Views.from_dict(member.views.to_dict() | recipe.views)
+    task = task_from_dict(task | recipe.task)
+    return replace(member, network=network, task=task, preprocess=preprocess, views=views)
 
 
 _BASENET = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from collections import Counter
@@ -99,3 +100,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: object) -> None:
+    """Plain values as an indented JSON file, whole or not at all."""
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())

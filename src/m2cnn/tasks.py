@@ -94,6 +94,14 @@ class Task:
             return Decoded(probabilities, severity, probabilities.argmax(axis=1))
         return Decoded(probabilities, severity, cut(severity, self.cuts))
 
+    def mean(self, outputs: np.ndarray) -> np.ndarray:
+        """(V, N, outputs) of V views or networks -> (N, outputs) that read as their mean: probabilities, and score.
+
+        One view stays as it is.
+        """
+        outputs = np.asarray(outputs)
+        return outputs[0] if len(outputs) == 1 else self._mean(outputs.astype(np.float64)).astype(np.float32)
+
     @property
     def uses_cuts(self) -> bool:
         """Whether the grade depends on `cuts`, so that fitting them means something."""
@@ -109,6 +117,15 @@ class Task:
 
     def _parts(self, outputs: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         raise NotImplementedError
+
+    def _mean(self, outputs: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+def _mean_logits(logits: np.ndarray) -> np.ndarray:
+    """(V, N, 5) -> (N, 5) logits whose softmax is the mean of the V softmaxes."""
+    mean = np.mean([softmax(each) for each in logits], axis=0)
+    return np.log(np.maximum(mean, np.finfo(np.float32).tiny))
 
 
 def _expected(probabilities: np.ndarray) -> np.ndarray:
@@ -145,6 +162,9 @@ class Classification(Task):
         probabilities = softmax(outputs)
         return probabilities, _expected(probabilities)
 
+    def _mean(self, outputs: np.ndarray) -> np.ndarray:
+        return _mean_logits(outputs)
+
 
 @dataclass(frozen=True)
 class Regression(Task):
@@ -163,6 +183,9 @@ class Regression(Task):
 
     def _parts(self, outputs: np.ndarray) -> tuple[None, np.ndarray]:
         return None, np.clip(outputs[:, 0].astype(np.float64), 0, NUM_GRADES - 1)
+
+    def _mean(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs.mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -197,6 +220,10 @@ class MultiTask(Task):
         if self.decode == "prob":
             return probabilities, _expected(probabilities)
         return probabilities, np.clip(outputs[:, NUM_GRADES].astype(np.float64), 0, NUM_GRADES - 1)
+
+    def _mean(self, outputs: np.ndarray) -> np.ndarray:
+        logits = _mean_logits(outputs[:, :, :NUM_GRADES])
+        return np.column_stack([logits, outputs[:, :, NUM_GRADES].mean(axis=0)])
 
 
 TASKS = {task.name: task for task in (Classification, Regression, MultiTask)}

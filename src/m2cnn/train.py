@@ -5,54 +5,53 @@ RUN/pictures/ leaks/ photographs.npy                      what was seen of them:
 RUN/metrics.csv tensorboard/ curves.svg                   one row per pass
 RUN/checkpoints/                                          last.pt (to resume), best weights of every stage
 RUN/bundle/  RUN/val/ RUN/test/                           the model; its predictions and metrics
+
+A system with a combiner has metrics.csv, tensorboard/, curves.svg, checkpoints/ and a bundle of each member in
+RUN/members/NAME/, and what the combiner was fed in RUN/features/.
 """
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 import m2cnn
 from m2cnn.bar import Bar
 from m2cnn.bundle import KNOWN, Bundle, load_bundle
-from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weights
-from m2cnn.cuts import fit_cuts
-from m2cnn.data.cache import Cached, cache_pictures
-from m2cnn.data.dataset import Pictures, every_batch, loader
+from m2cnn.checkpoint import SNAPSHOTS
 from m2cnn.data.guard import Guarded, guard
 from m2cnn.data.known import known_of
 from m2cnn.data.leaks import Twin, refuse_across_splits
-from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
+from m2cnn.data.manifest import Manifest, read_manifest, write_manifest
 from m2cnn.data.opening import complete
+from m2cnn.data.pseudo import pseudo_labelled
 from m2cnn.data.splits import assign_splits
 from m2cnn.data.survey import refuse_changed
-from m2cnn.errors import DataError, SettingError
-from m2cnn.evaluate import evaluate
-from m2cnn.export import save_bundle
-from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
+from m2cnn.errors import DataError, SettingError, did_you_mean
+from m2cnn.evaluate import evaluate, predict
+from m2cnn.grader import Grader
+from m2cnn.join import join
 from m2cnn.models import PlainSettings
-from m2cnn.recipe import Recipe, Stage, recipe_from_dict
-from m2cnn.report import curves_svg
+from m2cnn.part import MakeBar, Part, at, precision_of, train_part
+from m2cnn.predictions import write_predictions
+from m2cnn.recipe import Recipe, check_stages, recipe_from_dict
 from m2cnn.systems import Member, System, described, get
-from m2cnn.tables import table_bytes, write_atomically
-from m2cnn.tasks import Task
+from m2cnn.tables import write_atomically, write_json
+
+log = logging.getLogger(__name__)
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
-UNREADABLE = "unreadable.json"
 PICTURES, LEAKS = "pictures", "leaks"  # what there may be before a run begins
-MANIFEST, METRICS, CURVES = "manifest.csv", "metrics.csv", "curves.svg"
-
-MakeBar = Callable[[Recipe, int, Progress], Bar]  # of a recipe, how many photographs, and where the run is
+ALONE = "member"  # the name of a member that has none, beside a combiner
+MANIFEST, FEATURES, LABELS = "manifest.csv", "features", "pseudo-labels"
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,17 @@ class Run:
     system: System
     recipe: Recipe
     manifest: Manifest
-    precision: str
+    precisions: dict[str, str]  # by the member's name
 
-    @property
-    def member(self) -> Member:
-        return self.system.members[0]
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+    def part(self, member: Member) -> Part:
+        """A member's own training; in a folder of its own where there is a combiner."""
+        folder = self.folder / "members" / (member.name or ALONE) if self.system.combiner else self.folder
+        recipe = self.recipe.of(member.name)
+        start = next(
+            (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
+        )
+        precision = self.precisions[member.name]
+        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, start)
 
 
 def train(
@@ -104,9 +105,9 @@ def train(
     refuse_changed(guarded.seen)
     refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
     manifest = _split(guarded.manifest, recipe, guarded.twins)
-    precision = recipe.precision if recipe.precision != "auto" else _fastest(system, recipe)
-    _write_json(folder / RECIPE, recipe.to_dict())
-    _write_json(folder / ENVIRONMENT, environment())
+    precisions = {member.name: precision_of(member, recipe.of(member.name)) for member in system.members}
+    write_json(folder / RECIPE, recipe.to_dict())
+    write_json(folder / ENVIRONMENT, environment())
     write_manifest(manifest, folder / MANIFEST)
     write_atomically(folder / KNOWN, known_of(manifest, guarded.seen).to_bytes())
     # Last: a folder without run.json is no run yet.
@@ -114,11 +115,11 @@ def train(
         "m2cnn": m2cnn.__version__,
         "system": system.name,
         "images_root": str(manifest.root.resolve()),
-        "precision": precision,
-        "members": [described(member) for member in system.members],
+        "precisions": precisions,
+        **_described(system),
     }
-    _write_json(folder / RUN, run)
-    return _go(Run(folder, system, recipe, manifest, precision), cache, bar)
+    write_json(folder / RUN, run)
+    return _go(Run(folder, system, recipe, manifest, precisions), cache, bar)
 
 
 def resume(
@@ -147,10 +148,15 @@ def resume(
         return load_bundle(folder)
     manifest = complete(read_manifest(folder / MANIFEST, images or run["images_root"]))
     system = (system or get(run["system"])).customised(recipe)
-    if [described(member) for member in system.members] != run["members"]:
+    if _described(system) != {key: run[key] for key in ("members", "combiner")}:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
-    return _go(Run(folder, system, recipe, manifest, run["precision"]), cache, bar)
+    return _go(Run(folder, system, recipe, manifest, run["precisions"]), cache, bar)
+
+
+def _described(system: System) -> dict[str, Any]:
+    combiner = system.combiner.to_dict() if system.combiner else None
+    return {"members": [described(member) for member in system.members], "combiner": combiner}
 
 
 def environment() -> dict[str, Any]:
@@ -169,11 +175,26 @@ def environment() -> dict[str, Any]:
 
 def _check(system: System, recipe: Recipe) -> None:
     """What would otherwise be found only after hours."""
-    if len(system.members) != 1:
-        raise SettingError(f"system {system.name}", f"{len(system.members)} members", "one member")
-    task = system.members[0].task
+    names = [member.name for member in system.members]
+    if system.combiner is None and (len(names) != 1 or system.members[0].snapshots != SNAPSHOTS[:1]):
+        raise SettingError(
+            f"system {system.name}", "several sets of weights, no combiner", "a combiner that joins them"
+        )
+    if len(set(names)) < len(names):
+        raise SettingError(f"system {system.name}", f"members {', '.join(names)}", "a name of its own for each")
+    for number, member in enumerate(system.members):
+        if member.start and member.start not in names[:number]:
+            got = f"{member.name} starts from {member.start}"
+            raise SettingError(f"system {system.name}", got, "a member before it", did_you_mean(member.start, names))
+        _check_member(member, recipe.of(member.name))
+
+
+def _check_member(member: Member, recipe: Recipe) -> None:
+    task = member.task
+    if isinstance(member.network, PlainSettings):
+        check_stages(recipe.stages, member.network)
     for number, stage in enumerate(recipe.stages):
-        size = getattr(_at(system.members[0].network, stage), "size", 0)
+        size = getattr(at(member.network, stage), "size", 0)
         if size and stage.size != size:
             got = f"{stage.size} px for a network of {size} px"
             raise SettingError(f"recipe, stages.{number}.size", got, f"{size}", "It takes no other picture.")
@@ -202,175 +223,50 @@ def _split(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Ma
     return manifest
 
 
-def _fastest(system: System, recipe: Recipe) -> str:
-    member, stage = system.members[0], recipe.stages[-1]
-    network = _at_random(_at(member.network, stage)).build(member.task.outputs, stage.cells)
-    return faster_precision(network, member.task, stage.size)
-
-
 def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
-    sizes = sorted({stage.size for stage in run.recipe.stages})
-    seen = Manifest(tuple(row for row in run.manifest.select("train", "val") if _teaches(row)), run.manifest.root)
-    cached = cache_pictures(
-        seen, run.member.preprocess, sizes, cache or run.folder / PICTURES, max(1, run.recipe.workers)
-    )
-    _same_photographs(run.folder / UNREADABLE, cached)
-    network = _train_stages(run, cached, bar)
-    final = run.recipe.stages[-1]
-    member = _with_fitted_cuts(run, cached, network)
-    member = replace(member, network=_at(member.network, final))
-    bundle = save_bundle(
-        run.folder / "bundle",
-        network,
-        member,
-        system=run.system.name,
-        source=run.system.source,
-        size=final.size,
-        cells=final.cells,
-        training=_training_facts(run, cached),
-        known=(run.folder / KNOWN).read_bytes(),
-    )
+    cache = cache or run.folder / PICTURES
+    done: dict[str, Bundle] = {}
+    for member in run.system.members:
+        part = run.part(member)
+        part = replace(part, manifest=_with_pseudo_labels(run, part, done, cache)) if member.pseudo else part
+        done |= train_part(part, cache, bar)
+    bundle = _joined(run, done, cache) if run.system.combiner else next(iter(done.values()))
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
             evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
-    write_atomically(run.folder / CURVES, curves_svg(read_history(run.folder)))
-    _write_json(run.folder / DONE, {"bundle": bundle.hash})
+    write_json(run.folder / DONE, {"bundle": bundle.hash})
     return bundle
 
 
-def _training_facts(run: Run, cached: Cached) -> dict[str, Any]:
-    train, val = run.manifest.select("train"), run.manifest.select("val")
-    return {
-        "photographs": len(_rows(run, "train", cached)),
-        "patients": len(train.patients()),
-        "validation_patients": len(val.patients()),
-        "sources": sorted({row.source for row in train if row.source}),
-        "unreadable": dict(cached.failed),
-        "manifest": run.manifest.digest(),
-        "recipe": run.recipe.to_dict(),
-        "precision": run.precision,
-    }
+def _joined(run: Run, members: dict[str, Bundle], cache: str | Path) -> Bundle:
+    """The bundle of the whole system: its combiner fitted on what the members say of the photographs."""
+    one = next(iter(members.values()))
+    facts = one.settings["training"] | {"recipe": run.recipe.to_dict(), "precisions": run.precisions}
+    return join(
+        members,
+        run.system.combiner,
+        run.manifest,
+        run.folder / "bundle",
+        features=run.folder / FEATURES,
+        cache=cache,
+        seed=run.recipe.seed,
+        system=run.system.name,
+        source=run.system.source,
+        training=facts,
+        known=(run.folder / KNOWN).read_bytes(),
+    )
 
 
-def _train_stages(run: Run, cached: Cached, make_bar: MakeBar) -> nn.Module:
-    """The network with the best weights of the last stage, in evaluation mode."""
-    run.checkpoints.mkdir(exist_ok=True)
-    last = run.checkpoints / "last.pt"
-    progress, states = load_checkpoint(last) if last.exists() else (Progress(), None)
-    with make_bar(run.recipe, len(_rows(run, "train", cached)), progress) as bar:
-        for number in range(progress.stage, len(run.recipe.stages)):
-            if number > progress.stage:
-                progress = Progress(number, history=progress.history)
-            network, new = network_of_stage(run.member, run.recipe, number, run.checkpoints)
-            data = _stage_data(run, cached, number)
-            fit = Fit(network, run.member.task, run.recipe, data, progress, run.checkpoints, new)
-            if states is not None:
-                fit.restore(states)
-                states = None
-            fit.on_step = bar.step
-            fit.on_pass = lambda row, history=progress.history: (bar.finish(row), _write_history(run.folder, history))
-            try:
-                fit_stage(fit, run.precision, run.folder / "tensorboard")
-            except Interrupted:
-                raise KeyboardInterrupt from None
-    load_weights(network, best_weights(run.checkpoints, len(run.recipe.stages) - 1))
-    return network.eval()
-
-
-def network_of_stage(
-    member: Member, recipe: Recipe, number: int, checkpoints: Path
-) -> tuple[nn.Module, nn.Module | None]:
-    """The network as stage `number` starts, and what is new in it.
-
-    Stage 0 starts from the settings' weights; a later one from the best weights of the stage before, grown by fresh
-    cells. Where each size has a network of its own, the next one takes from the one before what fits (`start_from`).
-    """
-    stage, before = recipe.stages[number], recipe.stages[max(0, number - 1)]
-    settings = _at(member.network, before)
-    torch.manual_seed(recipe.seed)
-    if number == 0:
-        return _begun(settings, member.task, stage.cells), None
-    network = _at_random(settings).build(member.task.outputs, before.cells)
-    load_weights(network, best_weights(checkpoints, number - 1))
-    larger, added = _at(member.network, stage), stage.cells - before.cells
-    torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
-    if larger != settings:
-        next_one = _begun(_at_random(larger), member.task, stage.cells)
-        next_one.start_from(network)
-        return next_one, None
-    if not added:
-        return network, None
-    network.grow(added)
-    return network, network.cells[before.cells :]
-
-
-def _begun(settings: PlainSettings, task: Task, cells: int) -> nn.Module:
-    """A network whose outputs begin at the mean grade."""
-    network = settings.build(task.outputs, cells)
-    with torch.no_grad():
-        network.classif.bias.copy_(torch.tensor(task.initial_bias()))
-    return network
-
-
-def _at(network: PlainSettings, stage: Stage) -> PlainSettings:
-    """The settings of the network of a stage."""
-    return network.at(stage.size) if isinstance(network, PlainSettings) else network
-
-
-def _at_random(network: PlainSettings) -> PlainSettings:
-    """The settings of a network whose weights are loaded next, or do not matter."""
-    return network.without_weights() if isinstance(network, PlainSettings) else network
-
-
-def _rows(run: Run, split: str, cached: Cached) -> list[Row]:
-    """Graded, readable photographs of a split."""
-    return [row for row in run.manifest.select(split) if _teaches(row) and row.image not in cached.failed]
-
-
-def _teaches(row: Row) -> bool:
-    """Whether a photograph has a grade that can be trusted."""
-    return row.grade is not None and row.quality != "ungradable"
-
-
-def _same_photographs(path: Path, cached: Cached) -> None:
-    """A resumed run sees the photographs that it began with, or stops: a lost disk must not change it silently."""
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != cached.failed:
-        got = f"other photographs are unreadable than when the run began: {', '.join(sorted(cached.failed)[:3])}"
-        raise DataError(path, got, "the same photographs", "Are all disks there? Resume then.")
-    _write_json(path, cached.failed)
-
-
-def _stage_data(run: Run, cached: Cached, number: int) -> StageData:
-    recipe, border, size = run.recipe, run.member.preprocess.background, run.recipe.stages[number].size
-    train = Pictures(cached, _rows(run, "train", cached), size, recipe.augment, (recipe.seed, number), border)
-    return StageData(train, Pictures(cached, _rows(run, "val", cached), size), recipe.sampling, recipe.workers)
-
-
-def _with_fitted_cuts(run: Run, cached: Cached, network: nn.Module) -> Member:
-    """The member with cuts fitted on validation patients, where the recipe asks for it."""
-    task = run.member.task
-    if not run.recipe.fit_cuts:
-        return run.member
-    final = run.recipe.stages[-1]
-    pictures = Pictures(cached, _rows(run, "val", cached), final.size)
-    batches = loader(pictures, every_batch(len(pictures), final.batch))
-    with torch.inference_mode():
-        outputs = torch.cat([network(batch).float() for batch, _ in batches]).numpy()
-    cuts = fit_cuts(task.read(outputs).severity, pictures.grades, task.cuts)
-    return replace(run.member, task=task.with_cuts(tuple(float(c) for c in cuts)))
-
-
-def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    """metrics.csv from the checkpoint's own history: a resumed run has no doubled and no missing row."""
-    write_atomically(folder / METRICS, table_bytes(list(history[0]), [list(row.values()) for row in history]))
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.csv: one per pass."""
-    whole = ("stage", "size", "cells", "epoch")
-    with open(folder / METRICS, newline="", encoding="utf-8") as file:
-        return [{k: int(v) if k in whole else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
+def _with_pseudo_labels(run: Run, part: Part, before: dict[str, Bundle], cache: str | Path) -> Manifest:
+    """The manifest in which photographs without a grade have that of the members before this one, joined."""
+    ungraded = tuple(row for row in run.manifest if row.grade is None and row.split in ("", "train"))
+    if not ungraded:
+        log.info("%s: no photograph without a grade, so no pseudo-label", part.member.name)
+        return run.manifest
+    first = replace(run, folder=part.folder / LABELS)
+    first.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(first.folder / KNOWN, (run.folder / KNOWN).read_bytes())
+    grader = Grader.load(_joined(first, before, cache).folder)
+    said = predict(grader, Manifest(ungraded, run.manifest.root))
+    write_predictions(said, first.folder / "predictions.csv")
+    return pseudo_labelled(run.manifest, said)

@@ -51,6 +51,11 @@ class Row:
         for got, expected, repair in _faults(self):
             raise DataError(f"photograph {self.image!r}", got, expected, repair)
 
+    @property
+    def teaches(self) -> bool:
+        """Whether it has a grade that can be trusted."""
+        return self.grade is not None and self.quality != "ungradable"
+
 
 COLUMNS = tuple(field.name for field in fields(Row))
 REQUIRED = ("image", "patient")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from m2cnn.errors import require
 from m2cnn.models.settings import PlainSettings, check, check_width, checked_outputs, is_count
@@ -154,6 +154,9 @@ class MinPooling(PlainSettings):
 
     Raises SettingError for a value that means nothing.
     """
+
+    batch_norm: ClassVar[bool] = False
+    rescales: ClassVar[bool] = True
 
     net: int = 1
     width: float = 1.0

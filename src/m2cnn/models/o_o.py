@@ -40,7 +40,7 @@ No torch here, so that a system can name the networks; they themselves are in `m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from m2cnn.errors import SettingError, require
 from m2cnn.models.settings import PlainSettings, check, check_width, checked_outputs, is_count
@@ -105,6 +105,8 @@ class OOSettings(PlainSettings):
 
     Raises SettingError for a value that means nothing.
     """
+
+    batch_norm: ClassVar[bool] = False
 
     net: str = "a"
     size: int = 448

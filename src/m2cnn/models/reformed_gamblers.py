@@ -17,7 +17,7 @@ The networks themselves are in `m2cnn.models.reformed_gamblers_net`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from m2cnn.errors import require
 from m2cnn.models.settings import PlainSettings, check, check_choice, check_width, checked_outputs
@@ -155,6 +155,9 @@ class ReformedGamblers(PlainSettings):
 
     Raises SettingError for a value that means nothing.
     """
+
+    batch_norm: ClassVar[bool] = False
+    own_bias: ClassVar[bool] = True
 
     member: str = "m46"
     width: float = 1.0

@@ -132,7 +132,7 @@ class GamblersNet(nn.Module):
         super().__init__()
         row, width = settings.row, settings.width
         self.settings: dict[str, Any] = settings.to_dict()
-        self.size = settings.size
+        self.size, self.is_cyclic = settings.size, row.block == CYCLIC
         self.normalise = Gcn()
         self.trunk, channels = _trunk(row, width)
         linear = scaled(row.linear, width)
@@ -175,6 +175,24 @@ class GamblersNet(nn.Module):
         ours.load_state_dict(theirs.state_dict())
         ours.requires_grad_(not frozen)
         return self
+
+    def start_from(self, other: GamblersNet) -> None:
+        """Take the weights of a trained network: cyc28 the first stage, which it does not train; the others all that
+        both have, so that an output layer of soft steps starts fresh behind the score it steps.
+
+        Raises SettingError when a weight of the other has another shape, or no place.
+        """
+        if self.is_cyclic:
+            self.take_first_stage(other)
+            return
+        taken = {name: value for name, value in other.state_dict().items() if not name.startswith("output.")}
+        ours = self.state_dict()
+        for name, value in taken.items():
+            if name not in ours or ours[name].shape != value.shape:
+                members = [f"{net.settings['member']} at width {net.settings['width']:g}" for net in (self, other)]
+                got = f"{name} of {members[1]} does not fit {members[0]}"
+                raise SettingError("start_from", got, "networks that differ in their output layer alone")
+        self.load_state_dict(taken, strict=False)
 
     def _check_size(self, x: Tensor) -> None:
         # Under jit tracing sizes are tensors, and the exporter has run the same picture before.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from m2cnn.errors import SettingError, did_you_mean
 
@@ -30,7 +30,15 @@ EDGETPU_OPTIONS = {
 
 
 class PlainSettings:
-    """A frozen dataclass that becomes plain values, and comes back from them."""
+    """A frozen dataclass that becomes plain values, and comes back from them.
+
+    batch_norm: whether it needs two photographs to train on.  rescales: whether the network has `rescale(pictures)`.
+    own_bias: whether its last bias starts as the network has it, not at the task's mean grade.
+    """
+
+    batch_norm: ClassVar[bool] = True
+    rescales: ClassVar[bool] = False
+    own_bias: ClassVar[bool] = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
@@ -39,6 +47,13 @@ class PlainSettings:
     def at(self, size: int) -> Self:
         """The settings of the network for pictures of `size` px: these, unless each size has a network of its own."""
         return self
+
+    def check_parts(self, parts: Sequence[int]) -> None:
+        """Raises SettingError unless a training may run these parts of the network, stage after stage; -1: all."""
+        for number, part in enumerate(parts):
+            if part != -1:
+                got = f"{part} for {type(self).__name__}"
+                raise SettingError(f"recipe, stages.{number}.part", got, "-1: it has no parts")
 
     def without_weights(self) -> Self:
         """The same settings, starting at random: for a network whose weights are loaded next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,21 @@ class ZoomInNet(PlainSettings):
     def trunk_settings(self) -> NetworkSettings:
         """The part of the settings that makes a trunk."""
         return NetworkSettings(**{key: getattr(self, key) for key in TRUNK_KEYS})
+
+    def check_parts(self, parts: Sequence[int]) -> None:
+        """Raises SettingError unless A-Net learns before C-Net does, and the last stage runs all parts; -1: all."""
+        last = PARTS.index(self.parts)
+        runs = [last if part == -1 else part for part in parts]
+        for number, part in enumerate(runs):
+            if part > last:
+                raise SettingError(f"recipe, stages.{number}.part", str(part), f'0..{last} with parts = "{self.parts}"')
+        if 2 in runs and 1 not in runs:
+            first = runs.index(2)
+            expected = "part 1 in a stage before: C-Net looks where A-Net has learnt to"
+            raise SettingError(f"recipe, stages.{first}.part", str(parts[first]), expected)
+        if runs[-1] < last:
+            got, repair = str(runs[-1]), 'A network of fewer parts: network.parts = "ma".'
+            raise SettingError(f"recipe, stages.{len(runs) - 1}.part", got, f"{last}: all parts are trained", repair)
 
     def build(self, outputs: int = NUM_GRADES, cells: int = 0) -> ZoomInNetwork:
         """The network, with every part running, in training mode.

@@ -17,7 +17,7 @@ from m2cnn.parallel import check_workers, in_chunks
 from m2cnn.synthetic.cameras import CAMERAS, get_camera
 from m2cnn.synthetic.nuisances import Nuisances
 from m2cnn.synthetic.render import DEFAULT, EYES, FIELDS, check_request, draw_grades, render
-from m2cnn.tables import is_half, write_atomically
+from m2cnn.tables import is_half, write_atomically, write_json
 
 SOURCE = "m2cnn synthetic"
 FORMATS = ("jpeg", "png")
@@ -96,7 +96,7 @@ def _claim(folder: Path, rendering: Rendering) -> None:
         if others := [path.name for path in folder.iterdir() if not is_half(path.name)]:
             got = f"it has other files, such as {others[0]}"
             raise SettingError(folder, got, "an empty folder, or one that was rendered", "Choose another folder.")
-        write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())
+        write_json(file, mine)
         return
     try:
         theirs = json.loads(file.read_text(encoding="utf-8"))

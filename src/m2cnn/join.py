@@ -1,0 +1,138 @@
+"""Joining trained members: what they say of photographs is kept, a combiner fitted on it, one bundle written.
+
+What the members say comes from their bundles as anybody runs them, by ONNX Runtime, so that the combiner is fitted on
+what it will be given. It is kept by a few photographs at a time: an interrupted call goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from m2cnn.bundle import Bundle
+from m2cnn.combine import Combiner
+from m2cnn.combine_fit import fit
+from m2cnn.data.cache import Cached, cache_pictures
+from m2cnn.data.manifest import Manifest, Row
+from m2cnn.errors import DataError
+from m2cnn.export import save_combined
+from m2cnn.eyes import Eyes
+from m2cnn.grader import eyes_of
+from m2cnn.parallel import in_chunks
+from m2cnn.photograph import PhotographFile
+from m2cnn.photograph_features import photograph_features
+from m2cnn.reader import Reader
+from m2cnn.tables import write_atomically
+
+KEPT = 256  # photographs in one file of what a member says
+
+
+def join(
+    members: dict[str, Bundle],
+    combiner: Combiner,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    features: Path,
+    cache: str | Path,
+    seed: int,
+    workers: int = 1,
+    system: str,
+    source: str,
+    training: dict[str, Any],
+    known: bytes,
+) -> Bundle:
+    """Fit the combiner on the graded photographs of its splits and write the bundle of all.
+
+    features: a folder for what the members say.  cache: where prepared pictures are kept.  training, known: as of
+    save_bundle. Raises DataError where no photograph of those splits can be read, and what `combine_fit.fit` raises.
+    """
+    rows = [row for row in manifest.select(*(combiner.splits or ("val",))) if row.teaches]
+    stores = [_pictures(each, rows, manifest, cache, workers) for each in members.values()]
+    rows = [row for row in rows if all(row.image in store.index for store in stores)]
+    if not rows:
+        expected = f"graded photographs in split {', '.join(combiner.splits or ('val',))}"
+        raise DataError(f"combiner {combiner.name}", "no photograph to be fitted on", expected)
+    eyes = _eyes(members, combiner, rows, manifest, stores, features, workers)
+    grades, patients = np.array([row.grade for row in rows]), np.array([row.patient for row in rows])
+    fitted = fit(combiner, eyes, grades, patients, seed)
+    training = training | {"combiner": fitted.facts}
+    names = {"system": system, "source": source, "training": training, "known": known}
+    return save_combined(folder, members, fitted.combiner, fitted.onnx, **names)
+
+
+def _pictures(bundle: Bundle, rows: Sequence[Row], manifest: Manifest, cache: str | Path, workers: int) -> Cached:
+    seen = Manifest(tuple(rows), manifest.root)
+    return cache_pictures(seen, bundle.preprocess, [bundle.prepared], cache, workers)
+
+
+def _eyes(
+    members: dict[str, Bundle],
+    combiner: Combiner,
+    rows: Sequence[Row],
+    manifest: Manifest,
+    stores: Sequence[Cached],
+    features: Path,
+    workers: int,
+) -> Eyes:
+    answers = [
+        _said(name, bundle, rows, store, features)
+        for (name, bundle), store in zip(members.items(), stores, strict=True)
+    ]
+    numbers = _numbers(combiner, rows, manifest, features, workers) if combiner.uses_photograph else None
+    networks = tuple(members.values())
+    return eyes_of(networks, answers, numbers, [row.patient for row in rows], [row.eye for row in rows])
+
+
+def _said(
+    name: str, bundle: Bundle, rows: Sequence[Row], store: Cached, features: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (N, K) and features (N, 2 D) of a member."""
+    reader: Reader | None = None
+    parts = []
+    for start in tqdm(range(0, len(rows), KEPT), f"features of {name or bundle.system}", disable=None, leave=False):
+        some = rows[start : start + KEPT]
+        path = features / f"{name or 'member'}-{bundle.hash}-{_named(some)}.npz"
+        if not path.is_file():
+            reader = reader or bundle.readers()[0]
+            pictures = store.pictures(bundle.prepared)[[store.index[row.image] for row in some]]
+            _keep(path, *reader.read(pictures))
+        with np.load(path, allow_pickle=False) as kept:
+            parts.append((kept["outputs"], kept["features"]))
+    outputs, vectors = zip(*parts, strict=True)
+    return np.concatenate(outputs), np.concatenate(vectors)
+
+
+def _named(rows: Sequence[Row]) -> str:
+    return hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()[:12]
+
+
+def _keep(path: Path, outputs: np.ndarray, features: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, outputs=outputs, features=features)
+    write_atomically(path, content.getvalue())
+
+
+def _numbers(combiner: Combiner, rows: Sequence[Row], manifest: Manifest, features: Path, workers: int) -> np.ndarray:
+    """(N, 7) of the photographs themselves."""
+    path = features / f"photograph-{combiner.radius}-{_named(rows)}.npy"
+    if not path.is_file():
+        work = partial(numbers_of, combiner.radius)
+        files = [manifest.path(row) for row in rows]
+        said = [each for chunk in in_chunks(work, files, workers, 16, "looking at photographs") for each in chunk]
+        content = io.BytesIO()
+        np.save(content, np.stack(said))
+        write_atomically(path, content.getvalue())
+    return np.load(path, allow_pickle=False)
+
+
+def numbers_of(radius: int, files: Sequence[Path]) -> list[np.ndarray]:
+    """The seven numbers of each photograph."""
+    return [photograph_features(PhotographFile(file), radius) for file in files]
