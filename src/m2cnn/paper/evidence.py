@@ -103,6 +103,7 @@ def _facts(folder: Path, bundle: Bundle, cell: Cell, seed: int) -> Facts:
     history = read_history(folder)
     environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     photographs, seconds = training["photographs"], sum(row["seconds"] for row in history)
+    drawn = cell.recipe.sampling.total(photographs)  # in a pass
     last = [row["val_kappa"] for row in history if row["stage"] == history[-1]["stage"]]
     return Facts(
         cell.name,
@@ -110,9 +111,9 @@ def _facts(folder: Path, bundle: Bundle, cell: Cell, seed: int) -> Facts:
         photographs,
         len(set(read_manifest(folder / MANIFEST).select("train").patients())),
         cell.passes,
-        sum(stage_work(cell)) * photographs,
+        sum(stage_work(cell)) * drawn,
         round(seconds, 2),
-        round(photographs * cell.passes / max(seconds, 1e-9), 2),
+        round(drawn * cell.passes / max(seconds, 1e-9), 2),
         float(np.nanmax([-1.0, *last])),
         bundle.hash,
         m2cnn.__version__,

@@ -84,7 +84,7 @@ class RunBar:
 
     def __call__(self, recipe: Recipe, photographs: int, start: Place) -> RunBar:
         self.stages = recipe.stages
-        self.batches = [-(-photographs // stage.batch) for stage in self.stages]
+        self.batches = [-(-recipe.sampling.total(photographs) // stage.batch) for stage in self.stages]
         self.table.reach(self.before + self._done(start), skipped=True)
         return self
 

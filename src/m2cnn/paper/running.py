@@ -12,7 +12,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import complete
 from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import M2cnnError, SettingError
-from m2cnn.fit import faster_precision
 from m2cnn.paper import evidence
 from m2cnn.paper.grid import Cell, Pattern, stage_work
 from m2cnn.paper.progress import TableBar
+from m2cnn.part import precision_of
 from m2cnn.systems import get
 from m2cnn.tables import write_atomically
 from m2cnn.train import DONE, LEAKS, PICTURES, RUN, resume, train
@@ -135,8 +135,7 @@ def settled_precision(pattern: Pattern, out: Path) -> str:
     if (out / PLAN).is_file():
         return read_plan(out).cells[0].recipe.precision
     member = get(pattern.recipe.system).customised(pattern.recipe).members[0]
-    network = member.network.without_weights().build(member.task.outputs, 0)
-    return faster_precision(network, member.task, pattern.sizes[1])
+    return precision_of(member, replace(pattern.recipe, stages=pattern.stages([(1, 0)])))
 
 
 # --- running ---

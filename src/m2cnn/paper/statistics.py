@@ -62,15 +62,20 @@ class Measured:
         self.values: dict[Key, dict[int, Floats]] = {}
         self.drawn: dict[Key, dict[int, Floats]] = {}
         self.collapsed: list[str] = []  # runs that said the same grade of every photograph
-        for ((cell, decode, s), _), table in zip(named, shared, strict=True):
+        if not named:
+            return
+        panels = [panel(table, gradable) for table in shared]
+        self.patients = panels[0].patients
+        # One stream of resamples for all tables, side by side: (R, tables * K).
+        drawn = bootstrap(
+            lambda counts: np.concatenate([p(counts) for p in panels], axis=1), self.patients, replicates, seed
+        )
+        each = zip(named, shared, panels, np.split(drawn, len(panels), axis=1), strict=True)
+        for ((cell, decode, s), _), table, statistic, replicated in each:
+            self.values.setdefault((cell, decode), {})[s] = statistic.values()
+            self.drawn.setdefault((cell, decode), {})[s] = replicated
             if len(np.unique(table.decoded[gradable])) == 1:
                 self.collapsed.append(f"{cell} {decode} seed {s}")
-            statistic = panel(table, gradable)
-            self.patients = statistic.patients
-            self.values.setdefault((cell, decode), {})[s] = statistic.values()
-            # The same stream of resamples for every table.
-            sampled = bootstrap(statistic, statistic.patients, replicates, seed)
-            self.drawn.setdefault((cell, decode), {})[s] = sampled
 
     def seeds(self, *keys: Key) -> tuple[int, ...]:
         """The seeds that all of them have."""
