@@ -212,5 +212,5 @@ def test_a_system_that_makes_no_sense_is_refused(rendered, tmp_path):
     for words, system in wrong.items():
         with pytest.raises(SettingError, match=words):
             train(recipe([stage(112)]), rendered, tmp_path / "no", system=system)
-    with pytest.raises(SettingError, match='members: "c".*a member of pair'):
+    with pytest.raises(SettingError, match=r'members: "c".*a member of pair'):
         train(recipe([stage(112)], members={"c": {}}), rendered, tmp_path / "no", system=PAIR)
