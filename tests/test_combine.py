@@ -370,6 +370,26 @@ def test_forest_fits_its_cuts_outside_its_bags(fits):
     assert "did not see" in fits["forest"].facts["kappa_on"]
 
 
+def test_forest_leaves_out_rows_that_every_tree_saw(monkeypatch):
+    seen = []
+    monkeypatch.setattr(combine_fit, "fit_cuts", lambda s, g, cuts: seen.append((s, g)) or np.array(cuts))
+    facts = fit(Forest(trees=1, fit_cuts=True), *made(100), seed=0).facts
+    (severity, grades), share = seen[0], len(seen[0][0]) / 200
+    assert share == pytest.approx(np.exp(-1), abs=0.1)
+    assert facts["kappa"] == quadratic_weighted_kappa(grades, cut(severity, Forest().cuts))
+
+
+def test_forest_has_the_trees_and_leaves_that_are_asked_for(monkeypatch):
+    made_of = []
+    write = combine_fit._forest_onnx
+    monkeypatch.setattr(combine_fit, "_forest_onnx", lambda forest: made_of.append(forest) or write(forest))
+    fit(Forest(trees=4, leaf=9), *made(50), seed=0)
+    assert made_of[0].get_params() == RandomForestClassifier(4, min_samples_leaf=9, oob_score=True).get_params() | {
+        "n_jobs": -1,
+        "random_state": made_of[0].random_state,
+    }
+
+
 def test_elastic_answers_the_same_for_members_that_say_nothing(unexported):
     eyes, grades, patients = made(20, members=1)
     eyes = replace(eyes, decoded=(decoded(np.full(len(eyes), 2.0)),), side=np.full(len(eyes), 0.5))
@@ -526,6 +546,7 @@ def test_what_was_not_computed_is_refused(combiner, change, words):
         ({"photograph": np.zeros((1, 7))}, "photograph has 1 rows"),
         ({"decoded": (decoded([1.0]),)}, "severity of member 0 has 1 rows"),
         ({"other": np.array([2, 0])}, "not there"),
+        ({"other": np.array([-2, 0])}, "not there"),
         ({"side": np.array([1, 2])}, "1 right, 0 left"),
     ],
 )
@@ -538,6 +559,12 @@ def test_a_rate_that_diverges_is_refused():
     eyes, grades, patients = made(20, members=1)
     with pytest.raises(SettingError, match=r"combiner blend, rate: 1\.0: the loss became"):
         train_blends(Blend(epochs=3, rate=1.0, l2=1e38), eyes, grades, patients, 0)
+
+
+def test_a_forest_too_large_for_onnx_is_refused(monkeypatch):
+    monkeypatch.setattr(combine_fit, "MAX_NODES", 100)
+    with pytest.raises(SettingError, match=r"nodes; expected at most 100\. Fewer trees, or a larger leaf"):
+        fit(SLIM["forest"], *made(50), seed=0)
 
 
 def test_an_onnx_file_that_says_something_else_is_refused(monkeypatch):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from m2cnn.combine import INPUT, OUTPUT, Blend, Combiner, Elastic, Forest, Mean
 from m2cnn.cuts import fit_cuts
-from m2cnn.errors import BundleError, DataError, require
+from m2cnn.errors import BundleError, DataError, SettingError, require
 from m2cnn.eyes import Eyes
 from m2cnn.grades import NUM_GRADES
 from m2cnn.metrics import check_finite, check_grades, check_lengths, quadratic_weighted_kappa
@@ -33,6 +33,7 @@ LEAST_PATIENTS = 2
 TOLERANCE, CHECKED = 1e-4, 512  # largest difference of the ONNX file, on how many rows
 TIER_1_CUTS = (1.5, 2.5, 3.5, 4.5)  # of grade + 1
 MAX_ITERATIONS = 10_000
+MAX_NODES = 20_000_000  # of a forest: 63 bytes each, and a file of ONNX ends at 2 GB
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def fit(combiner: Combiner, eyes: Eyes, grades: np.ndarray, patients: np.ndarray
     grades: (N,) 0..4.  patients: (N,) names.  A combiner with nothing to fit (no splits) takes any, also none.
 
     Raises DataError for what is no basis: lengths that differ, numbers that are not finite, features that were not
-    computed, one grade or one patient only, an other eye of another patient; BundleError where ONNX Runtime disagrees.
+    computed, one grade or one patient only, an other eye of another patient; SettingError for a rate at which blend
+    diverges and for a forest too large for ONNX; BundleError where ONNX Runtime disagrees.
     """
     if not combiner.splits:
         return Fitted(combiner, _fit_mean(combiner, eyes).onnx, {})
@@ -181,6 +183,10 @@ def _fit_forest(combiner: Forest, eyes: Eyes, grades: np.ndarray, patients: np.n
 
 def _forest_onnx(forest: Any) -> bytes:
     """rows -> log(probabilities + TINY) of all five grades, so that a task's softmax gives them back."""
+    nodes = sum(tree.tree_.node_count for tree in forest.estimators_)
+    if nodes > MAX_NODES:
+        repair = "Fewer trees, or a larger leaf."
+        raise SettingError("combiner forest, trees", f"{nodes:,} nodes", f"at most {MAX_NODES:,}", repair)
     skl2onnx, onnx = require("skl2onnx", "train"), require("onnx", "train")
     kind = skl2onnx.common.data_types.FloatTensorType([None, forest.n_features_in_])
     model = skl2onnx.to_onnx(forest, initial_types=[(INPUT, kind)], options={id(forest): {"zipmap": False}})
