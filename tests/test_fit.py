@@ -415,6 +415,15 @@ def test_what_is_frozen_stays(tmp_path):
         run(member, odd, tmp_path / "odd")
 
 
+def test_the_batch_norms_of_what_is_frozen_stay(tmp_path):
+    recipe = replace(PLAIN, stages=(replace(PLAIN.stages[0], frozen=("trunk.conv2d_1a",)),))
+    network = NetworkSettings(**SLIM).build(5)
+    fit = Fit(network, Classification(), recipe, data_of(56), Progress(), tmp_path, None)
+    fit.on_train_epoch_start()
+    assert not any(each.training for each in network.trunk.conv2d_1a.modules())
+    assert network.trunk.conv2d_2a.training
+
+
 def test_the_score_of_the_gamblers_begins_at_the_middle(tmp_path):
     network, _ = network_of_stage(Member(ReformedGamblers("tiny-m46"), Regression(clipped=True)), PLAIN, 0, tmp_path)
     assert network.classif.bias.tolist() == [2.0]

@@ -504,6 +504,42 @@ def test_a_first_stage_of_other_shapes_is_refused():
         slim("cyc28").take_first_stage(slim("m46"))
 
 
+def changed(network):
+    """The network with weights that no other has."""
+    with torch.no_grad():
+        for each in network.parameters():
+            each.add_(torch.randn_like(each))
+    return network
+
+
+def test_a_member_starts_from_another_up_to_its_steps():
+    source, network = changed(slim("tiny-m46")), slim("tiny-m53")
+    network.start_from(source)
+    ours, theirs = network.state_dict(), source.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert {name for name in ours if name not in theirs} == {"output.thresholds", "output.alpha"}
+    assert network.output.thresholds.tolist() == [1.5, 2.5, 3.5, 4.5]
+    again = slim("tiny-m53")
+    again.start_from(changed(network))
+    assert torch.equal(again.classif.weight, network.classif.weight)
+    assert again.output.alpha.tolist() == [10.0] * 4  # steps begin afresh
+    assert all(each.requires_grad for each in network.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name, row in MEMBERS.items() if row.start])
+def test_every_member_fits_the_one_it_starts_from(name):
+    with torch.device("meta"):
+        network, source = slim(name), slim(MEMBERS[name].start)
+    network.start_from(source)
+    assert all(p.requires_grad != (name == "cyc28") for p in network.trunk.stage1.parameters())
+
+
+@pytest.mark.parametrize(("name", "other", "width"), [("tiny-m53", "tiny-m41", None), ("m52", "m46", 1 / 8)])
+def test_a_start_of_another_shape_is_refused(name, other, width):
+    with pytest.raises(SettingError, match=f"of {other} at width .* does not fit {name} at width"):
+        slim(name).start_from(slim(other, 1, width))
+
+
 # --- refusals ---
 
 

@@ -14,6 +14,7 @@ from m2cnn.data.manifest import (
     write_manifest,
 )
 from m2cnn.data.opening import open_data
+from m2cnn.data.pseudo import pseudo_labelled
 from m2cnn.data.splits import assign_splits, check_sides, kfold
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "lockbox_rows",
     "open_data",
     "open_lockbox",
+    "pseudo_labelled",
     "read_manifest",
     "write_manifest",
 ]
