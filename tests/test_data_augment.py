@@ -114,7 +114,7 @@ def test_a_fraction_and_pixels_of_shift_add_up():
 
 
 def test_shifts_in_whole_pixels():
-    augment = replace(STILL, shift=30 / 843, whole_px=True)
+    augment = replace(STILL, shift=20 / 843, shift_px=10, whole_px=True)
     shifts = np.array([lands(view, 0, 0) for view in drawn(augment, 843, count=3000)])
     assert shifts == pytest.approx(np.rint(shifts), abs=1e-9)
     assert np.unique(np.rint(shifts[:, 0])).tolist() == list(range(-30, 31))
@@ -273,6 +273,7 @@ def test_what_varies_is_named_in_the_order_of_the_draws():
     o_o = Augment(180, True, 0, 40 / 448, 0, 0, flip_axes=1, zoom=1.15, colour=0.5)
     colours = ("colour_1", "colour_2", "colour_3")
     assert o_o.varied == ("angle", "shift_x", "shift_y", "flip_x", "zoom_x", "zoom_y", *colours)
+    assert replace(STILL, shift_px=4).varied == ("shift_x", "shift_y")
     assert replace(STILL, crop=(0.9, 0.9)).varied == ("place_x", "place_y")
     assert replace(STILL, crop=(0.8, 0.9)).varied == ("share_x", "place_x", "place_y")
     assert set(DRAWS) - set(replace(EVERY, flip=True, flip_axes=2).varied) == set()

@@ -123,11 +123,12 @@ def test_an_item_of_a_larger_frame_is_its_centre(prepared, rendered, size):
 
 
 def test_an_augmented_item_is_drawn_from_the_frame(prepared, rendered):
-    augment = Augment(crop=(0.5, 0.5), colour=0.5)
+    augment = Augment(crop=(0.9, 0.9), shift=1.0, colour=0.01)
     item = Pictures(prepared, rendered.rows, 40, augment, (3, 0), border=7, frame=56)[(1, 4, 9)][0]
     whole = np.asarray(prepared.pictures(56)[prepared.index[rendered.rows[1].image]])
     view = draw(augment, 40, np.random.default_rng([3, 0, 4, 1, 9]), 56)
     assert np.array_equal(item.numpy().transpose(1, 2, 0), apply(view, whole, 7, 40))
+    assert not np.array_equal(apply(view, whole, 7, 40), apply(view, whole, 0, 40))
 
 
 def test_a_view_without_augmentation_is_shown_to_every_item(prepared, rendered):

@@ -200,10 +200,14 @@ class Fit(LightningModule):
         progress.best, progress.best_loss = max(progress.best, kappa), min(progress.best_loss, row["val_loss"])
         for snapshot in self.kept:
             if better[snapshot]:
-                save_weights(self.judged, best_weights(self.folder, progress.stage, snapshot))
+                self.keep(snapshot)
         progress.epoch, progress.batch, progress.loss = progress.epoch + 1, 0, 0.0
         self.on_pass(row)
         self.save()
+
+    def keep(self, snapshot: str) -> None:
+        """Write the present weights as one of SNAPSHOTS."""
+        save_weights(self.judged, best_weights(self.folder, self.progress.stage, snapshot))
 
     def save(self) -> None:
         """Write last.pt; then stop if asked to."""
@@ -316,6 +320,7 @@ def quiet_lightning() -> Iterator[None]:
             ".*does not have many workers.*",
             ".*The number of training batches.*",
             ".*isinstance.treespec, LeafSpec.*",
+            ".*in eval mode at the start of training.*",
         ):
             warnings.filterwarnings("ignore", message=message)
         try:

@@ -24,6 +24,7 @@ from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
 from m2cnn.export import save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
+from m2cnn.grades import NUM_GRADES
 from m2cnn.models import PlainSettings
 from m2cnn.reader import Reader
 from m2cnn.recipe import Recipe, Stage
@@ -90,8 +91,10 @@ def _cached(part: Part, cache: str | Path) -> Cached:
 
 
 def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bundle:
-    final = part.recipe.stages[-1]
-    member = _with_fitted_cuts(part, cached, network)
+    final, member = part.recipe.stages[-1], part.member
+    # Sets of weights with the same quasi-random views would see no more than one of them.
+    views = replace(member.views, start=member.views.start + member.snapshots.index(snapshot) * member.views.count)
+    member = _with_fitted_cuts(replace(part, member=replace(member, views=views)), cached, network)
     return save_bundle(
         part.bundle(snapshot),
         network,
@@ -219,8 +222,14 @@ def _at_random(network: PlainSettings) -> PlainSettings:
 
 
 def _rows(part: Part, split: str, cached: Cached) -> list[Row]:
-    """Graded, readable photographs of a split."""
-    return [row for row in part.manifest.select(split) if row.teaches and row.image not in cached.failed]
+    """Graded, readable photographs of a split; of training patients, those whose eyes differ by no more than `gap`."""
+    rows = [row for row in part.manifest.select(split) if row.teaches and row.image not in cached.failed]
+    if split != "train" or part.member.gap >= NUM_GRADES - 1:
+        return rows
+    grades: dict[str, list[int]] = {}
+    for row in rows:
+        grades.setdefault(row.patient, []).append(row.grade)
+    return [row for row in rows if max(grades[row.patient]) - min(grades[row.patient]) <= part.member.gap]
 
 
 def _same_photographs(path: Path, cached: Cached) -> None:

@@ -1,7 +1,8 @@
 """Recipes: how a system is trained, stage by stage. TOML files, packaged or the user's own; every key is known.
 
 A recipe names a row of `systems.py`; its [network], [task], [preprocess] and [views] tables change that row's members,
-[combiner] its combiner. [members.NAME] holds what is different for one member: any table above, or all stages.
+[combiner] its combiner. [members.NAME] holds what is different for one member: any table above, or all stages. `base`
+names another recipe, of which only what stands here is changed.
 """
 
 from __future__ import annotations
@@ -150,10 +151,7 @@ class Recipe:
         own, tables = self.members.get(member, {}), self.to_dict()
         if not isinstance(own, dict):
             raise SettingError(f"recipe, members.{member}", f"{own!r}", "a table of settings")
-        for key, value in own.items():
-            both = isinstance(value, dict) and isinstance(tables.get(key), dict)
-            tables[key] = tables[key] | value if both else value
-        return _resolve_sizes(recipe_from_dict(tables | {"members": {}}, f"recipe, members.{member}"))
+        return _resolve_sizes(recipe_from_dict(_over(own, tables) | {"members": {}}, f"recipe, members.{member}"))
 
 
 def _check_sampling(sampling: Sampling) -> None:
@@ -239,9 +237,19 @@ def _read(name: str | Path) -> dict:
             "recipe", f'"{name}"', "a packaged recipe or a .toml file", did_you_mean(str(name), recipe_names())
         )
     try:
-        return tomllib.loads(text)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
         raise SettingError(name, f"not valid TOML ({cause})", "a recipe") from cause
+    base = tables.pop("base", "")
+    if not isinstance(base, str) or base == str(name):
+        raise SettingError(f"{name}, base", f"{base!r}", "another recipe")
+    return _over(tables, _read(base)) if base else tables
+
+
+def _over(own: dict, tables: dict) -> dict:
+    """`tables` with what `own` says otherwise: a table by its keys, anything else as a whole."""
+    both = {key for key, value in own.items() if isinstance(value, dict) and isinstance(tables.get(key), dict)}
+    return tables | own | {key: tables[key] | own[key] for key in both}
 
 
 def _override(tables: dict, overrides: Sequence[str]) -> dict:

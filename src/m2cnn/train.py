@@ -229,7 +229,8 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
     for member in run.system.members:
         part = run.part(member)
         part = replace(part, manifest=_with_pseudo_labels(run, part, done, cache)) if member.pseudo else part
-        done |= train_part(part, cache, bar)
+        bundles = train_part(part, cache, bar)
+        done |= bundles if member.joins else {}
     bundle = _joined(run, done, cache) if run.system.combiner else next(iter(done.values()))
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):

@@ -31,9 +31,7 @@ def pseudo_labelled(manifest: Manifest, predictions: Predictions) -> Manifest:
         got = f"none of {len(said)} graded predictions is of an ungraded photograph"
         raise DataError("pseudo-labels", got, "one at least", "Do both name the images alike?")
     _refuse_measured(manifest, chosen)
-    rows = (
-        replace(row, grade=said[row.image], split="train") if row.image in chosen else row for row in manifest.rows
-    )
+    rows = (replace(row, grade=said[row.image], split="train") if row.image in chosen else row for row in manifest.rows)
     return Manifest(tuple(rows), manifest.root)
 
 

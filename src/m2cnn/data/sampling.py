@@ -9,15 +9,16 @@ import numpy as np
 
 from m2cnn.grades import NUM_GRADES
 
-KINDS = ("all", "random", "decaying")
+KINDS = ("all", "random", "weighted", "decaying")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """kind "all": every photograph once a pass.  kind "random": `rounds` rounds of `draws` random photographs.  kind
-    "decaying": as many photographs as there are, with replacement, class weights as team o_O's
+    """kind "all": every photograph once a pass.  kind "random": `rounds` rounds of `draws` random photographs.
 
-    w(t) = r^t * balanced + (1 - r^t) * final, where t is the pass, counted from 0.
+    kind "weighted": as many photographs as there are, with replacement, class weights `final`.
+    kind "decaying": so too, with class weights as team o_O's: w(t) = r^t * balanced + (1 - r^t) * final, where t is the
+    pass of the stage, from 0.
 
     draws: 0 for as many as there are. A round takes no photograph twice; where it asks for more than there are, each
     comes equally often but for the rest. Min-pooling's pass is 3 rounds of 12,000 (known).
@@ -37,7 +38,7 @@ class Sampling:
         """(N,) grades -> (N,) probabilities of being drawn in that pass."""
         counts = np.bincount(grades, minlength=NUM_GRADES)
         balanced = len(grades) / np.maximum(counts, 1)
-        fading = self.decay**epoch
+        fading = self.decay**epoch if self.kind == "decaying" else 0.0
         per_class = fading * balanced + (1 - fading) * np.asarray(self.final)
         weights = per_class[grades]
         return weights / weights.sum()
@@ -46,7 +47,7 @@ class Sampling:
 def pass_order(grades: np.ndarray, sampling: Sampling, seed: Sequence[int], epoch: int) -> np.ndarray:
     """The photographs of one pass, in order: (sampling.total(N),) row numbers."""
     rng = np.random.default_rng([*seed, epoch, 0])
-    if sampling.kind == "decaying":
+    if sampling.kind in ("weighted", "decaying"):
         return rng.choice(len(grades), len(grades), p=sampling.weights(grades, epoch))
     if sampling.kind == "random":
         return np.concatenate([_round(len(grades), sampling.draws, rng) for _ in range(sampling.rounds)])

@@ -52,8 +52,10 @@ def _cell(
     recipe = pattern.recipe
     # What the base recipe says of its task holds for the multi-task loss, which alone has settings.
     asked = {key: value for key, value in recipe.task.items() if key not in ("name", "decode")}
-    recipe = replace(recipe, system=system, stages=pattern.stages(ladder), task=asked if task is None else task)
-    if decodes == ("prob",):
+    rule = {key: value for key, value in asked.items() if key == "rule"}
+    task = asked if task is None else task | rule
+    recipe = replace(recipe, system=system, stages=pattern.stages(ladder), task=task)
+    if decodes == ("prob",) and rule != {"rule": "expectation"}:
         recipe = replace(recipe, fit_cuts=False)  # argmax has no cuts
     return Cell(f"{arm}-{pattern.sizes[rung]}", arm, rung, recipe, decodes)
 
