@@ -266,9 +266,12 @@ def _svg(figure: Any) -> bytes:
 
 
 def _picture(figure: Any, form: str) -> bytes:
+    from matplotlib import rc_context
+
     file = io.BytesIO()
-    # Without a date: the same run gives the same picture.
-    figure.savefig(file, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    # Without a date and with names that are not random: the same run gives the same picture.
+    with rc_context({"svg.hashsalt": "m2cnn"}):
+        figure.savefig(file, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
 
 

@@ -150,16 +150,16 @@ def pattern(
 def divided(passes: int, stages: int, share: float) -> list[int]:
     """Whole passes of each stage; they sum to `passes`.
 
-    >>> divided(20, 1, 0.5), divided(20, 2, 0.5), divided(20, 3, 0.5)
-    ([20], [10, 10], [10, 5, 5])
+    >>> divided(20, 1, 0.5), divided(20, 2, 0.5), divided(20, 3, 0.5), divided(3, 3, 0.5)
+    ([20], [10, 10], [10, 5, 5], [1, 1, 1])
     """
-    parts: list[int] = []
-    for _ in range(stages - 1):
-        parts.append(max(1, round((passes - sum(parts)) * share)))
-    parts.append(passes - sum(parts))
-    if parts[-1] < 1:
+    if passes < stages:
         raise SettingError("passes", f"{passes} for {stages} stages", f"{stages} or more", "Each stage needs one.")
-    return parts
+    left, parts = passes, []
+    for later in range(stages - 1, 0, -1):  # stages that come after this one
+        parts.append(min(max(1, round(left * share)), left - later))
+        left -= parts[-1]
+    return [*parts, left]
 
 
 def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
