@@ -66,7 +66,8 @@ class Part:
 
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:
     """The member's bundles by name: one of each snapshot."""
-    names = {name: part.member.name + ("" if name == SNAPSHOTS[0] else f"-{name}") for name in part.member.snapshots}
+    kept = part.member.snapshots
+    names = {name: part.member.name + ("" if name in kept[:1] else f"-{name}") for name in kept}
     if all((part.bundle(snapshot) / SETTINGS).is_file() for snapshot in names):
         return {name: load_bundle(part.bundle(snapshot)) for snapshot, name in names.items()}
     part.folder.mkdir(parents=True, exist_ok=True)

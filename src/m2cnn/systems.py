@@ -29,7 +29,7 @@ class Member:
     """One network with what it needs to be trained and read.
 
     `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: one of
-    `m2cnn.models.KINDS` or your own. One that has a `size` takes pictures of that size alone.
+    those of the rows below or your own. One that has a `size` takes pictures of that size alone.
     name: where a system has several.  views: how it is shown a photograph that it grades.
     frame: side of the prepared picture / side of what the network is shown of it, 1 or more.
     snapshots: which weights are kept, each a member of its own at the end: those of the best validation "kappa", the
@@ -214,6 +214,11 @@ SYSTEMS = {
         ),
     )
 }
+
+
+def network_kinds() -> dict[str, type[PlainSettings]]:
+    """The networks that a bundle can name, and be rebuilt from: those of the rows."""
+    return {type(m.network).__name__: type(m.network) for system in SYSTEMS.values() for m in system.members}
 
 
 def get(name: str) -> System:
