@@ -59,9 +59,9 @@ class Part:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def bundle(self, snapshot: str = SNAPSHOTS[0]) -> Path:
+    def bundle(self, snapshot: str) -> Path:
         """Where the bundle with the weights of that snapshot is written."""
-        return self.folder / ("bundle" if snapshot == SNAPSHOTS[0] else f"bundle-{snapshot}")
+        return self.folder / ("bundle" if snapshot == self.member.snapshots[0] else f"bundle-{snapshot}")
 
 
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:

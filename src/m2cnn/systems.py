@@ -131,19 +131,22 @@ _EXPECTED = Classification(rule="expectation")
 
 
 def _min_pooling(net: int, radius: int, views: int) -> Member:
-    """Known: preprocess, views and their number; the networks' pooling regions stay as drawn once (reconstruction)."""
+    """Known: preprocess, views, the last weights. Reconstruction: pooling regions stay as drawn once."""
     side = MinPooling(net).size
     shown = Views("random", views, 0, replace(_TURNS, shift=30 / side, whole_px=True))
-    return Member(MinPooling(net), _EXPECTED, graham(radius, side), f"net-{net}", shown)
+    return Member(MinPooling(net), _EXPECTED, graham(radius, side), f"net-{net}", shown, snapshots=("last",))
 
 
 def _o_o(net: str, colour: float) -> Member:
-    """Known: 448 of 512 px, 50 points of a Halton sequence; three sets of weights, each with points of its own."""
+    """Known: 448 of 512 px, 50 points of a Halton sequence; three sets of weights, each with points of its own.
+
+    Reconstruction: which set has which points.
+    """
     shift = {"shift_px": 40} if net == "a" else {"shift": 40 / 448}
     drawn = replace(_TURNS, zoom=1.15, colour=colour, interpolation="nearest", **shift)
     views = Views("halton", 50, 0, drawn)
     return Member(
-        OOSettings(net), Regression(), name=net, views=views, frame=8 / 7, snapshots=("loss", "kappa", "last")
+        OOSettings(net), Regression(), name=net, views=views, frame=8 / 7, snapshots=("kappa", "loss", "last")
     )
 
 
