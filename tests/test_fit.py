@@ -21,10 +21,11 @@ from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.models import MinPooling, NetworkSettings, OOSettings, ReformedGamblers, ZoomInNet
 from m2cnn.models.reformed_gamblers import MEMBERS
 from m2cnn.optimiser import make_optimiser, parameter_groups
+from m2cnn.part import network_of_stage, read_history
 from m2cnn.recipe import Optimiser, Recipe, Stage, check_stages, load_recipe, recipe_from_dict, recipe_names
 from m2cnn.systems import Member, System
 from m2cnn.tasks import Classification, Regression
-from m2cnn.train import _check, network_of_stage, read_history, resume, train
+from m2cnn.train import _check, resume, train
 
 SLIM = {"width": 1 / 16, "repeats": (1, 1, 1), "ladder": "quarter"}
 ZOOM = ZoomInNet(**SLIM, zoom=2.0, patch=40, gate=64, hidden=64)

@@ -24,11 +24,12 @@ from m2cnn.fit import Fit
 from m2cnn.grader import Grader
 from m2cnn.models import OOSettings
 from m2cnn.optimiser import make_optimiser, parameter_groups
+from m2cnn.part import network_of_stage, read_history
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import Optimiser, Sampling, load_recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get
 from m2cnn.tasks import MultiTask, Regression
-from m2cnn.train import _teaches, network_of_stage, read_history, resume, train
+from m2cnn.train import resume, train
 
 WEIGHTS = "bundle/weights.safetensors"
 
@@ -244,9 +245,9 @@ def test_a_resumed_run_is_the_run_that_began(tiny_run, tmp_path):
 
 
 def test_photographs_marked_ungradable_teach_nothing(rendered):
-    assert not _teaches(replace(rendered.rows[0], quality="ungradable"))
-    assert not _teaches(replace(rendered.rows[0], grade=None))
-    assert _teaches(replace(rendered.rows[0], quality="gradable"))
+    assert not replace(rendered.rows[0], quality="ungradable").teaches
+    assert not replace(rendered.rows[0], grade=None).teaches
+    assert replace(rendered.rows[0], quality="gradable").teaches
 
 
 def test_a_run_that_diverges_stops_and_says_so(tiny_recipe, rendered, tmp_path):
