@@ -16,10 +16,10 @@ LAYERS = [
     "parallel",
     "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
-    "quality recipe summary",
+    "quality recipe summary eyes combine photograph_features",
     "systems",
     "bundle compare bar checkpoint",
-    "fit export grader",
+    "onnx_export blend_net combine_fit fit export grader",
     "evaluate report",
     "profile",
     "train",
@@ -29,8 +29,10 @@ LAYERS = [
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
-HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"bundle"}, "matplotlib": {"report"}}
-HOMES |= {"fsspec": {"data.files"}}
+HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "matplotlib": {"report"}, "fsspec": {"data.files"}}
+HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
+# combine_fit runs what it writes before anyone keeps it.
+HOMES |= {"onnxruntime": {"bundle", "combine_fit"}}
 BASE = (
     "recipe",
     "grader",
@@ -44,6 +46,8 @@ BASE = (
     "synthetic",
     "bundle",
     "profile",
+    "combine",
+    "photograph_features",
 )
 
 
@@ -99,6 +103,6 @@ def test_the_drawing_is_true():
 
 @pytest.mark.parametrize("name", BASE)
 def test_the_base_install_needs_no_torch(name):
-    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "matplotlib", "fsspec")
+    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "skl2onnx", "onnx", "matplotlib", "fsspec")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import m2cnn.{name}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from m2cnn.checkpoint import save_weights
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import BundleError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
+from m2cnn.onnx_export import export_module
 from m2cnn.systems import Member
 
 TOLERANCE = 1e-4  # largest difference between ONNX and torch that a bundle may have
@@ -27,20 +27,7 @@ def export_onnx(network: nn.Module, size: int, path: Path) -> None:
     """The network as one ONNX file: input "pictures" (N, 3, size, size) uint8, output "outputs" (N, K) float32."""
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter warns of its own deprecated internals.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=[INPUT],
-            output_names=["outputs"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    export_module(network, example, path, INPUT, ["outputs"])
 
 
 def save_bundle(
