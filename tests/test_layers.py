@@ -18,8 +18,8 @@ LAYERS = [
     "data models",
     "quality recipe summary eyes combine photograph_features reader",
     "systems",
-    "bundle compare bar checkpoint optimiser onnx_export blend_net",
-    "fit export grader combine_fit",
+    "bundle compare bar checkpoint optimiser onnx_export blend_net work",
+    "fit export grader combine_fit entry",
     "evaluate report join",
     "part",
     "profile",
@@ -28,7 +28,7 @@ LAYERS = [
     "paper",
     "demo",
     "cli_verb",
-    "cli_data cli_table",
+    "cli_data cli_table cli_systems",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

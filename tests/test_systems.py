@@ -15,7 +15,7 @@ from m2cnn.export import export_onnx
 from m2cnn.models import MinPooling, OOSettings, ReformedGamblers, ZoomInNet
 from m2cnn.models.reformed_gamblers import TINY
 from m2cnn.recipe import load_recipe
-from m2cnn.systems import SYSTEMS, describe_system, network_kinds
+from m2cnn.systems import SYSTEMS, network_kinds
 from m2cnn.tasks import Classification, Regression
 
 SLIM = {"width": 1 / 16, "repeats": (1, 1, 1), "residual_blocks": 1, "ladder": "quarter"}
@@ -155,14 +155,6 @@ def test_the_papers_rows_have_its_numbers_and_a_source():
 def test_the_law_suite_knows_every_network_of_every_row():
     lawful = {type(settings).__name__ for settings, _ in OTHERS.values()} | {"NetworkSettings"}
     assert lawful == set(network_kinds())
-
-
-def test_show_runs_the_cells_of_the_rung():
-    for size, cells in ((224, 0), (447, 0), (448, 1), (719, 1), (720, 2), (1000, 2)):
-        assert describe_system("m2cnn", size).cells == cells
-    assert describe_system("basenet-mt", 720).cells == 0
-    assert describe_system("m2cnn", 112, settings={"ladder": "quarter"}).cells == 1
-    assert describe_system("m2cnn", 720, cells=1).cells == 1
 
 
 def test_a_recipe_changes_only_its_member():

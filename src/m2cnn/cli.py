@@ -14,6 +14,7 @@ from typing import TextIO
 
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
+from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import table_ablation, table_options
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _combine_options(verb(verbs, "combine", combine, "join trained runs: an ensemble, or both eyes of a patient"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
-    _systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
+    systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
     demo_options = verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
@@ -248,48 +249,6 @@ def compare(options: argparse.Namespace) -> None:
     if options.csv:
         Path(options.csv).write_text(comparison.to_csv(), encoding="utf-8")
     print(comparison.to_markdown())
-
-
-# systems
-
-
-def _systems_options(one: argparse.ArgumentParser) -> None:
-    verbs = one.add_subparsers(required=True, metavar="VERB")
-    verb(verbs, "list", systems_list, "the systems of the table")
-    verb(verbs, "recipes", systems_recipes, "the packaged recipes")
-    show = verb(verbs, "show", systems_show, "layers, maps, parameters, multiply-adds and sources")
-    show.add_argument("name", help="a system, such as m2cnn")
-    show.add_argument("--size", type=int, default=224, help="input side in px (default: 224)")
-    show.add_argument("--cells", type=int, help="cells that run (default: what the ladder has at that size)")
-    for name in ("width", "ladder", "trunk", "cell"):
-        show.add_argument(f"--{name}", help=f"network.{name}")
-    show.add_argument("--json", action="store_true")
-
-
-def systems_list(options: argparse.Namespace) -> None:
-    require("torch", "train")
-    from m2cnn.systems import SYSTEMS
-
-    print(f"kappa of the paper, val / test. {DISCLAIMER}")
-    for system in SYSTEMS.values():
-        print(f"{system.name:<12} {system.title:<12} {system.paper[0]:.3f} / {system.paper[1]:.3f}  {system.source}")
-
-
-def systems_recipes(options: argparse.Namespace) -> None:
-    from m2cnn.recipe import recipe_names
-
-    print("\n".join(recipe_names()))
-
-
-def systems_show(options: argparse.Namespace) -> None:
-    require("torch", "train")
-    from m2cnn.recipe import parse_value
-    from m2cnn.systems import describe_system
-
-    given = {name: getattr(options, name) for name in ("width", "ladder", "trunk", "cell")}
-    settings = {name: parse_value(value) for name, value in given.items() if value is not None}
-    description = describe_system(options.name, options.size, options.cells, settings)
-    print(json.dumps(description.to_json(), indent=1) if options.json else description.to_text())
 
 
 RESUME = {

@@ -41,8 +41,8 @@ class Combiner:
 
     cuts: four increasing severities.  fit_cuts: whether fitting moves them to the best kappa (m2cnn.cuts).
 
-    uses_features, uses_photograph: what of `Eyes` it reads.  splits: the photographs that it is fitted on, () where
-    there is nothing to fit.
+    uses_features, uses_photograph: what of `Eyes` it reads; reads: the same in words.
+    splits: the photographs that it is fitted on, () where there is nothing to fit.
     """
 
     cuts: tuple[float, ...] = ROUNDING_CUTS
@@ -50,6 +50,7 @@ class Combiner:
     name: ClassVar[str]
     uses_features: ClassVar[bool] = False
     uses_photograph: ClassVar[bool] = False
+    reads: ClassVar[str]
 
     def __post_init__(self) -> None:
         cuts = tuple(self.cuts) if isinstance(self.cuts, list | tuple) else ()
@@ -121,6 +122,7 @@ class Mean(Combiner):
 
     answer: str = "severity"
     name: ClassVar[str] = "mean"
+    reads: ClassVar[str] = "every member's answer for this eye alone"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,6 +172,7 @@ class Forest(Combiner):
     leaf: int = 1
     radius: int = 1000
     name: ClassVar[str] = "forest"
+    reads: ClassVar[str] = "the members' probabilities, summed, and seven numbers of the photograph, of both eyes"
     uses_photograph: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -215,6 +218,7 @@ class Blend(Combiner):
     l1: float = 2e-5
     l2: float = 0.005
     name: ClassVar[str] = "blend"
+    reads: ClassVar[str] = "every member's features, mean and deviation over its views, of both eyes, and the side"
     uses_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -269,6 +273,7 @@ class Elastic(Combiner):
     lambdas: int = 300
     eps: float = 0.001
     name: ClassVar[str] = "elastic"
+    reads: ClassVar[str] = "every member's severity for both eyes, and the side"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,6 @@ from m2cnn.data.augment import Augment
 from m2cnn.data.views import Views
 from m2cnn.errors import SettingError, did_you_mean
 from m2cnn.models import (
-    LADDERS,
     MinPooling,
     NetworkSettings,
     OOSettings,
@@ -18,7 +17,6 @@ from m2cnn.models import (
     ReformedGamblers,
     ZoomInNet,
 )
-from m2cnn.models.describe import Description, describe
 from m2cnn.preprocess import Preprocess, graham
 from m2cnn.recipe import Recipe
 from m2cnn.tasks import Classification, MultiTask, Regression, Task, task_from_dict
@@ -229,21 +227,3 @@ def get(name: str) -> System:
     if name not in SYSTEMS:
         raise SettingError("system", f'"{name}"', "a system's name", did_you_mean(name, SYSTEMS))
     return SYSTEMS[name]
-
-
-def describe_system(name: str, size: int, cells: int | None = None, settings: dict | None = None) -> Description:
-    """What the first member of a system is made of at an input of `size` px.
-
-    cells: default, what the system runs on the highest rung of the ladder that `size` reaches.  settings: changes to
-    the network.
-    """
-    system = get(name)
-    member = system.members[0]
-    network = NetworkSettings.from_dict(member.network.to_dict() | (settings or {}))
-    if cells is None:
-        cells = max(
-            n
-            for n, rung in zip(system.cells, LADDERS[network.ladder], strict=True)
-            if rung <= max(size, LADDERS[network.ladder][0])
-        )
-    return describe(network, member.task.outputs, size, cells)

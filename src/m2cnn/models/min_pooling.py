@@ -27,7 +27,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from m2cnn.errors import require
-from m2cnn.models.settings import PlainSettings, check, check_width, checked_outputs, is_count
+from m2cnn.models.settings import (
+    PlainSettings,
+    Source,
+    check,
+    check_width,
+    checked_outputs,
+    differing,
+    is_count,
+)
 
 if TYPE_CHECKING:
     from m2cnn.models.min_pooling_net import MinPoolingNetwork
@@ -177,6 +185,23 @@ class MinPooling(PlainSettings):
     def size(self) -> int:
         """Side in px of the one input that the network takes: 843, 820 or 1019 at any width."""
         return sizes(self.layers)[0][0]
+
+    def sources(self) -> dict[str, Source]:
+        grey = "known: the grey background of the sparse original (code)"
+        layers = (
+            "known: layers, valid convolutions, leaky ReLU 1/3 before the pool (report and code); computed: map sizes"
+        )
+        if self.net != 3:
+            layers += "; reconstruction: exactly so many maps are dropped, regions drawn once for grading"
+        last = "known: five outputs (report and code)"
+        return {
+            "centre": Source(grey, "(x - 128) / 128, 0 near 128"),
+            "blocks.*": Source(layers),
+            "classif": Source(last),
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        return differing(self, "net")
 
     def build(self, outputs: int, cells: int = 0) -> MinPoolingNetwork:
         """The network in training mode, with random weights from torch's generator.

@@ -43,7 +43,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from m2cnn.errors import SettingError, require
-from m2cnn.models.settings import PlainSettings, check, check_width, checked_outputs, is_count
+from m2cnn.models.settings import (
+    PlainSettings,
+    Source,
+    check,
+    check_width,
+    checked_outputs,
+    differing,
+    is_count,
+)
 
 if TYPE_CHECKING:
     from m2cnn.models.o_o_net import OO
@@ -120,6 +128,30 @@ class OOSettings(PlainSettings):
         even = is_count(self.dense, 65536) and self.dense >= 2 and self.dense % 2 == 0
         check(even, "dense", self.dense, "an even number of units: maxout takes pairs")
         object.__setattr__(self, "width", float(self.width))
+
+    @property
+    def fixed_sizes(self) -> tuple[int, ...]:
+        return tuple(LAST)
+
+    def usual_size(self, part: int = -1) -> int:
+        return self.size
+
+    def sources(self) -> dict[str, Source]:
+        known = "known: report and code"
+        statistics = Source("known: mean and deviation of the training photographs (code)", "(x - mean) / std")
+        last = "known: one unit (code); reconstruction: the ReLU on it, its first weights, outputs other than one"
+        return {
+            "normalise": statistics,
+            "layers.conv_*": Source(f"{known}; computed: map sizes", "{}, untied bias, leaky ReLU"),
+            "layers.rms_*": Source(f"{known}; computed: map sizes", "root of {} of squares"),
+            "layers.*": Source(f"{known}; computed: map sizes"),
+            "dropout": Source(known, "{}, before both dense layers"),
+            "dense_*": Source(known, "{}, leaky ReLU; then maxout over pairs"),
+            "classif": Source(last, "{}, ReLU"),
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        return differing(self, "net", "size")
 
     def at(self, size: int) -> OOSettings:
         """The network of the same letter for another size; these settings where there is none."""

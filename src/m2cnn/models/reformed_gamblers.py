@@ -20,7 +20,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from m2cnn.errors import require
-from m2cnn.models.settings import PlainSettings, check, check_choice, check_width, checked_outputs
+from m2cnn.models.settings import (
+    PlainSettings,
+    Source,
+    check,
+    check_choice,
+    check_width,
+    checked_outputs,
+    differing,
+)
 
 if TYPE_CHECKING:
     from m2cnn.models.reformed_gamblers_net import GamblersNet
@@ -110,6 +118,15 @@ TINY = {
 }
 ROWS = MEMBERS | TINY
 
+_SEEN = "known: the member's file (released code)"
+LEAKY = "known: leaky ReLU 0.1; reconstruction: it stands behind the pool of maxima, with the same numbers"
+# How sure we are of the stages of a row.
+STAGES = dict.fromkeys(MEMBERS, _SEEN) | dict.fromkeys(TINY, "reconstruction: small, for tests")
+STAGES |= dict.fromkeys(("m41", "m42"), "known: the file of one of m41, m42; reconstruction: that both are alike")
+STAGES |= dict.fromkeys(("m46", "m51", "m58"), "reconstruction: laid out as the released files that descend from it")
+STAGES |= dict.fromkeys(("m52", "m53"), f"{_SEEN}; reconstruction: which of the two files is which member")
+STAGES["m47"] = f"{_SEEN}; reconstruction: one draw of the regions for all channels, and its seed"
+
 
 def map_sizes(member: str) -> tuple[int, ...]:
     """Side of the map after each stage.
@@ -175,6 +192,26 @@ class ReformedGamblers(PlainSettings):
     def size(self) -> int:
         """Side in px of the only picture that the network takes."""
         return self.row.size
+
+    def sources(self) -> dict[str, Source]:
+        known = "known: released code"
+        contrast = f"{known}; reconstruction: a deviation of at least 0.001"
+        rotations = f"{known}, after Dieleman et al."
+        steps = Source(f"{known}; computed: moved from labels 1..5 to levels 0..4", "1 + sum of four sigmoids")
+        return {
+            "normalise": Source(contrast, "(x - mean) / std of each picture and channel"),
+            "trunk.stage*": Source(f"{STAGES[self.member]}; computed: map sizes; {LEAKY}"),
+            "trunk.slice*": Source(rotations, "the four rotations of a picture"),
+            "trunk.roll*": Source(rotations, "the four turned into each one's frame, side by side"),
+            "trunk.pool*": Source(rotations, "root mean square of the four, turned back"),
+            "dropout": Source(known),
+            "tail.0": Source(known, "{}, leaky ReLU"),
+            "tail.2": Source(known, "{}, leaky ReLU"),
+            "classif": Source(f"{known}; reconstruction: its bias starts at the middle level in every member"),
+        } | ({} if self.row.output == SCORE else {"output": steps})
+
+    def notes(self) -> tuple[str, ...]:
+        return differing(self, "member")
 
     def build(self, outputs: int, cells: int = 0) -> GamblersNet:
         """The network with random weights from torch's generator, in training mode.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from m2cnn.errors import SettingError, did_you_mean
 
@@ -20,6 +20,13 @@ CELL_KINDS = ("inception", "plain", "residual")
 # Input sizes (px) of the stages with 0, 1 and 2 cells. Every ladder has the same maps 5 / 12 / 21 before the switch.
 LADDERS = {"full": (224, 448, 720), "half": (112, 224, 360), "quarter": (56, 112, 184)}
 
+USUAL_SIZE = 224
+
+# How sure we are of what several networks share.
+INCEPTION_SOURCE = "known: Inception-ResNet-v2 (arXiv 1602.07261; layout as in Cadene's and timm's weights)"
+MEAN_SOURCE = "reconstruction: mean over the map instead of the fixed 8 x 8 pool, so that every input size works"
+NORMALISE_SOURCE = "known: the mean and standard deviation that the trunk's ImageNet weights expect"
+
 # What ImageNet weights of mobilenet_edgetpu_100 need that were converted from the MLPerf graph (mlcommons/mobile_open).
 EDGETPU_OPTIONS = {
     "pad_type": "same",
@@ -27,6 +34,16 @@ EDGETPU_OPTIONS = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
 }
+
+
+class Source(NamedTuple):
+    """How sure we are of a layer: "known: ..", "computed: .." and "reconstruction: ..", joined by semicolons.
+
+    operation: what the layer does, with {} for what its modules say themselves.
+    """
+
+    text: str
+    operation: str = "{}"
 
 
 class PlainSettings:
@@ -47,6 +64,24 @@ class PlainSettings:
     def at(self, size: int) -> Self:
         """The settings of the network for pictures of `size` px: these, unless each size has a network of its own."""
         return self
+
+    @property
+    def fixed_sizes(self) -> tuple[int, ...]:
+        """The sides in px of the only pictures that it, or the same network `at` another of them, takes; () for any."""
+        size = getattr(self, "size", 0)
+        return (size,) if size else ()
+
+    def usual_size(self, part: int = -1) -> int:
+        """Side in px of the pictures that it, or this part of it, grades with when nobody says another."""
+        return self.fixed_sizes[-1] if self.fixed_sizes else USUAL_SIZE
+
+    def sources(self) -> dict[str, Source]:
+        """Which submodules get a row of the layer table, by patterns such as "trunk.*"; the first that fits counts."""
+        return {"*": Source("not stated")}
+
+    def notes(self) -> tuple[str, ...]:
+        """What the layer table does not say of the network."""
+        return ()
 
     def check_parts(self, parts: Sequence[int]) -> None:
         """Raises SettingError unless a training may run these parts of the network, stage after stage; -1: all."""
@@ -131,6 +166,24 @@ class NetworkSettings(PlainSettings):
         from m2cnn.models import build_network
 
         return build_network(self, outputs, cells)
+
+
+def differing(settings: PlainSettings, *chosen: str) -> tuple[str, ...]:
+    """The note on what is not as published, that is as the defaults are; none where all is.
+
+    chosen: settings that choose between published networks.
+    """
+    pairs = [(each.name, getattr(settings, each.name), each.default) for each in fields(settings)]
+    changed = [pair for pair in pairs if pair[0] not in (*chosen, "weights", "trunk_options") and pair[1] != pair[2]]
+    if not changed:
+        return ()
+    ours = ", ".join(f"{name} {_plain(value)}" for name, value, _ in changed)
+    theirs = ", ".join(f"{name} {_plain(value)}" for name, _, value in changed)
+    return (f"reconstruction: {ours}; the full network has {theirs}",)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{list(value) if isinstance(value, tuple) else value}"
 
 
 def is_number(value: object) -> bool:

@@ -11,10 +11,16 @@ from m2cnn.grades import NUM_GRADES
 from m2cnn.models.settings import (
     FULL_REPEATS,
     INCEPTION_RESNET_V2,
+    INCEPTION_SOURCE,
+    MEAN_SOURCE,
+    NORMALISE_SOURCE,
+    TIMM_PREFIX,
     NetworkSettings,
     PlainSettings,
+    Source,
     check,
     check_choice,
+    differing,
     is_count,
     is_number,
 )
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 
 PARTS = ("m", "ma", "mac")
 TRUNK_KEYS = ("trunk", "width", "repeats", "ladder", "dropout", "weights", "trunk_options")
+# Side in px of M-Net's picture by ladder, whose map is 14 x 14.
+WHOLE_SIZES = {"full": 492, "half": 248, "quarter": 128}
+LAYERS_SOURCE = "reconstruction: all of its layers; known: the part and what it is for (abstract)"
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,42 @@ class ZoomInNet(PlainSettings):
     def trunk_settings(self) -> NetworkSettings:
         """The part of the settings that makes a trunk."""
         return NetworkSettings(**{key: getattr(self, key) for key in TRUNK_KEYS})
+
+    def usual_size(self, part: int = -1) -> int:
+        whole = WHOLE_SIZES[self.ladder]
+        runs_c_net = self.parts == "mac" and part in (-1, PARTS.index("mac"))
+        return round(whole * self.zoom) if runs_c_net else whole
+
+    def sources(self) -> dict[str, Source]:
+        trunk = {name: self._trunk_sources(name, words) for name, words in (("", "{}"), ("c_net.", self._on_patches))}
+        own = LAYERS_SOURCE
+        return {
+            "normalise": Source(NORMALISE_SOURCE, "(x / 255 - mean) / std"),
+            **trunk[""],
+            "a_net.score": Source(own, "{}: scores"),
+            "a_net.gate": Source(own, "{}; softmax over positions, times scores"),
+            **trunk["c_net."],
+            "c_net.hidden": Source(own, "maximum over patches, beside M-Net's vector; {}, ReLU"),
+            **dict.fromkeys(("dropout", "classif", "c_net.dropout", "c_net.classif"), Source(own)),
+        }
+
+    @property
+    def _on_patches(self) -> str:
+        return f"{{}}, on {self.boxes} patches"
+
+    def _trunk_sources(self, prefix: str, words: str) -> dict[str, Source]:
+        if self.trunk_settings.is_timm:
+            known = f"known: {self.trunk.removeprefix(TIMM_PREFIX)} as in timm; reconstruction: that it is the trunk"
+            return {f"{prefix}trunk.net.*": Source(known, words)}
+        known = f"{INCEPTION_SOURCE}; reconstruction: that it is the trunk"
+        return {f"{prefix}trunk.pool": Source(MEAN_SOURCE, words), f"{prefix}trunk.*": Source(known, words)}
+
+    def notes(self) -> tuple[str, ...]:
+        resize = (
+            "reconstruction: with C-Net, M-Net's picture is made inside the network, by two matrix products that are "
+            "not counted here; computed: 3.1 G multiply-adds for 1230 to 492 px"
+        )
+        return (*differing(self, "parts"), *((resize,) if self.parts == "mac" else ()))
 
     def check_parts(self, parts: Sequence[int]) -> None:
         """Raises SettingError unless A-Net learns before C-Net does, and the last stage runs all parts; -1: all."""

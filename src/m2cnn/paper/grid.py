@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from m2cnn.errors import M2cnnError, SettingError, did_you_mean
-from m2cnn.models import LADDERS, NetworkSettings
-from m2cnn.models.describe import describe
+from m2cnn.models import LADDERS
 from m2cnn.recipe import Recipe, Stage, load_recipe, recipe_from_dict
 from m2cnn.systems import get
+from m2cnn.work import multiply_adds
 
 # Before the user's own settings. No resampling: it would start again in each stage and so tell staged runs from direct
 # ones. Cuts by rounding, as the paper's decodes are read.
@@ -63,16 +61,10 @@ class Cell:
 
 
 def forward_work(recipe: Recipe, stage: Stage) -> int:
-    """Multiply-adds of one photograph through the network of a stage; 0 where it cannot be built."""
+    """Multiply-adds of one photograph through the first member's network of a stage; 0 where it cannot be built."""
     member = get(recipe.system).customised(recipe).members[0]
-    network = json.dumps(member.network.without_weights().to_dict(), sort_keys=True)
-    return _forward_work(network, member.task.outputs, stage.size, stage.cells)
-
-
-@lru_cache(maxsize=256)
-def _forward_work(network: str, outputs: int, size: int, cells: int) -> int:
     try:
-        return describe(NetworkSettings.from_dict(json.loads(network)), outputs, size, cells).multiply_adds
+        return multiply_adds(member, stage)
     except M2cnnError:  # its run will say why
         return 0
 
