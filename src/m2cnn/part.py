@@ -122,8 +122,8 @@ def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
     train, val = part.manifest.select("train"), part.manifest.select("val")
     return {
         "photographs": len(_rows(part, "train", cached)),
-        "patients": len(train.patients()),
-        "validation_patients": len(val.patients()),
+        "patients": len(set(train.patients())),
+        "validation_patients": len(set(val.patients())),
         "sources": sorted({row.source for row in train if row.source}),
         "unreadable": dict(cached.failed),
         "manifest": part.manifest.digest(),
