@@ -18,7 +18,7 @@ from m2cnn.bundle import KNOWN, SETTINGS, Bundle, answers_of, framed, load_bundl
 from m2cnn.checkpoint import SNAPSHOTS, Progress, best_weights, load_checkpoint, load_weights
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.augment import middle
-from m2cnn.data.cache import Cached, cache_pictures
+from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.dataset import Pictures
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
@@ -84,9 +84,7 @@ def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]
 
 def _cached(part: Part, cache: str | Path) -> Cached:
     sizes = sorted({framed(stage.size, part.member.frame) for stage in part.recipe.stages})
-    rows = tuple(row for row in part.manifest.select("train", "val") if row.teaches)
-    seen = Manifest(rows, part.manifest.root)
-    cached = cache_pictures(seen, part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
+    cached = cache_pictures(taught(part.manifest), part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
     _same_photographs(part.folder / UNREADABLE, cached)
     return cached
 
