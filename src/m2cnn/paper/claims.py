@@ -197,13 +197,14 @@ def seconds_each(source: Source, cell: Cell) -> dict[int, float]:
 Imbalances = dict[tuple[str, int, int, str], float]  # (cell, seed, stage, when)
 
 
-def imbalances(source: Source, measured: Iterable[Measurement]) -> Imbalances:
-    """The imbalance of every network that was looked at, from the lines of gradients.csv."""
-    weights: dict[tuple[str, int, int, str], list[tuple[int, float]]] = {}
+def imbalances(source: Source, measured: Iterable[Measurement], kind: str = WEIGHT) -> Imbalances:
+    """The imbalance of every network that was looked at, from the lines of gradients.csv; of weights, or of maps."""
+    found: dict[tuple[str, int, int, str], list[tuple[int, float]]] = {}
     for one in measured:
-        if one.source == source.name and one.kind == WEIGHT:
-            weights.setdefault((one.cell, one.seed, one.stage, one.when), []).append((one.place, one.relative))
-    return {where: imbalance([value for _, value in sorted(each)]) for where, each in weights.items()}
+        if one.source == source.name and one.kind == kind:
+            value = one.relative if kind == WEIGHT else one.gradient
+            found.setdefault((one.cell, one.seed, one.stage, one.when), []).append((one.place, value))
+    return {where: imbalance([value for _, value in sorted(each)]) for where, each in found.items()}
 
 
 def gradients(source: Source, found: Imbalances) -> list[Part]:
@@ -244,7 +245,8 @@ def _tilt(source: Source, found: Imbalances, arm: str, rung: int, when: str) -> 
 @dataclass(frozen=True)
 class Race:
     """M2CNN against a direct run of the same seed: what each took to the direct run's best validation kappa minus
-    MARGIN."""
+    MARGIN, the target. Where that is no better than chance the direct run learned nothing, and the race does not count:
+    a network that says anything would win it."""
 
     rung: int
     arm: str
@@ -252,6 +254,10 @@ class Race:
     target: float
     multi_cell: Reach
     direct: Reach
+
+    @property
+    def counts(self) -> bool:
+        return self.target > 0
 
 
 def races(source: Source) -> list[Race]:
@@ -290,7 +296,7 @@ def acceleration(source: Source) -> list[Part]:
     for name in ("seconds", "multiply_adds"):
         for rung in (2, 1):
             for arm in ("mt", "direct"):
-                mine = [race for race in every if (race.rung, race.arm) == (rung, arm)]
+                mine = [race for race in every if race.counts and (race.rung, race.arm) == (rung, arm)]
                 ratios = {race.seed: _ratio(race, name) for race in mine}
                 never = [race.seed for race in mine if not race.multi_cell.reached]
                 note = f"never reached by seed {', '.join(map(str, never))}: a lower bound" if never else ""

@@ -14,10 +14,9 @@ from m2cnn.grades import DISCLAIMER
 from m2cnn.paper.ablation import ARMS
 from m2cnn.paper.claims import RUNGS, SIZE_ALONE, Source, every_part, imbalances, races, seconds_each, shares
 from m2cnn.paper.decisions import Measure, Part, decided
-from m2cnn.paper.gradients import BATCHES, END, FACTOR, START, WEIGHT, Measurement
+from m2cnn.paper.gradients import BATCHES, END, FACTOR, MAP, START, WEIGHT, Measurement
 from m2cnn.paper.grid import forward_work
 from m2cnn.paper.lesions import LARGE, SMALL
-from m2cnn.paper.progress import duration
 from m2cnn.paper.running import read_failed
 from m2cnn.paper.speed import MARGIN
 from m2cnn.report import COLOURS, Line, can_plot, curves_by_place_svg, lines_svg
@@ -48,7 +47,7 @@ POSTER = {
     "5": '"A Multi-Cell CNN architecture which not only accelerates the training procedure, but also improves the '
     'classification accuracy." The poster gives kappa, and no time.',
 }
-PAINT = dict(zip(SIZE_ALONE, COLOURS, strict=False))
+PAINT = dict(zip(SIZE_ALONE, (COLOURS[0], COLOURS[1], COLOURS[4], COLOURS[3]), strict=True))
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _measure(m: Measure) -> str:
         return "-"
     number = _ratio if m.ratio else _signed
     if math.isnan(m.low):
-        return f"{number(m.value)} (one seed)"
+        return f"{number(m.value)} (no interval)"
     return number(m.value) if m.low == m.high and not m.seeds else f"{number(m.value)} ({_ends(m, number)})"
 
 
@@ -208,13 +207,19 @@ def _cost_and_gradient_tables(found: Findings) -> list[str]:
                 rows.append([source.size(rung), f"{work:.3g}", time])
         head = ["multi-task at", "multiply-adds of a photograph (forward)", "its time in training"]
         parts += [f"{source.name}:", markdown_table(head, rows)]
-        tilted = imbalances(source, found.measured)
+        tilted, maps = (imbalances(source, found.measured, kind) for kind in (WEIGHT, MAP))
         rows = [
-            [f"{cell}, seed {seed}, stage {stage + 1}, {when}", f"{value:.3g}", _said(value)]
+            [
+                f"{cell}, seed {seed}, stage {stage + 1}, {when}",
+                f"{value:.3g}",
+                _said(value),
+                f"{maps.get((cell, seed, stage, when), math.nan):.3g}",
+            ]
             for (cell, seed, stage, when), value in tilted.items()
         ]
         if rows:
-            parts.append(markdown_table(["run", "imbalance, first over last layers", "gradients"], rows))
+            head = ["run", "imbalance of weight layers", "gradients", "gradient of the first map over that of the last"]
+            parts.append(markdown_table(head, rows))
     return [*parts, "![Gradients layer by layer](gradients.svg)"]
 
 
@@ -233,7 +238,9 @@ def _race_tables(found: Findings) -> list[str]:
             row = [against, f"{race.target:.3f}"]
             for one in (race.multi_cell, race.direct):
                 where = f"pass {one.passes}, stage {one.stage + 1}" if one.reached else f"never; best {one.best:.3f}"
-                row += [where, duration(one.seconds), f"{one.multiply_adds:.3g}"]
+                row += [where, f"{one.seconds:.3g} s", f"{one.multiply_adds:.3g}"]
+            if not race.counts:
+                row[1] += " (no better than chance: not counted)"
             rows.append(row)
         head = ["direct run", "target", "M2CNN there at", "time", "multiply-adds", "direct there at", "time"]
         parts += [f"{source.name}:", markdown_table([*head, "multiply-adds"], rows)] if rows else []
@@ -256,7 +263,8 @@ def _notes(found: Findings) -> str:
         "by true labels.",
         "AUC: the severity of grade 1 (or 2 to 4) above that of grade 0, over photographs of these grades alone.",
         f"Time to the kappa: all stages, until the validation kappa of a pass, in whatever stage, is the direct run's "
-        f"best (same seed) minus {MARGIN:g}; validation included. multiply-adds: forward passes of training. A run "
+        f"best (same seed) minus {MARGIN:g}; validation included. Where the direct run is no better than chance nothing is "
+        "counted. Numbers that are equal for all seeds have an interval without width. multiply-adds: forward passes of training. A run "
         "that was stopped and went on lacks the time of the pass that it was stopped in. Times of a busy machine are "
         "upper bounds.",
         f"Gradients: over the first {BATCHES} training batches of a stage. imbalance: relative gradient norm of the "
@@ -330,10 +338,11 @@ def gradients_plot(found: Findings, form: str = "svg") -> bytes:
     for source in found.sources:
         for when in (START, END):
             curves = []
-            for number, (arm, rung) in enumerate((("mt", 0), ("mt", 2), ("direct", 2), ("m2cnn", 2))):
+            for colour, (arm, rung) in zip(
+                (0, 1, 3, 4), (("mt", 0), ("mt", 2), ("direct", 2), ("m2cnn", 2)), strict=True
+            ):
                 values = _by_layer(found.measured, source, arm, rung, when)
-                colour = COLOURS[number % len(COLOURS)]
-                curves += [(f"{ARMS[arm]}, {source.size(rung)}", colour, values)] if values else []
+                curves += [(f"{ARMS[arm]}, {source.size(rung)}", COLOURS[colour], values)] if values else []
             title = "at the start" if when == START else "after training"
             panels.append((f"{source.name}, {title}", curves))
     return curves_by_place_svg(panels, "layer: share of the way", "gradient norm / weight norm", form)
