@@ -263,7 +263,7 @@ def _notes(found: Findings) -> str:
         "by true labels.",
         "AUC: the severity of grade 1 (or 2 to 4) above that of grade 0, over photographs of these grades alone.",
         f"Time to the kappa: all stages, until the validation kappa of a pass, in whatever stage, is the direct run's "
-        f"best (same seed) minus {MARGIN:g}; validation included. Where that is no better than chance nothing is counted. "
+        f"best (same seed) minus {MARGIN:g}; validation included. Where that is no better than chance nothing counts. "
         "Numbers that are equal for all seeds have an interval without width. multiply-adds: forward passes of "
         "training. A run that was stopped and went on lacks the time of the pass that it was stopped in. Times of a "
         "busy machine are upper bounds.",

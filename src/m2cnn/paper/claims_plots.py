@@ -56,9 +56,7 @@ def gradients_plot(sources: Sequence[Source], measured: Sequence[Measurement], f
     for source in sources:
         for when in (START, END):
             curves = []
-            for colour, (arm, rung) in zip(
-                (0, 1, 3, 4), (("mt", 0), ("mt", 2), ("direct", 2), ("m2cnn", 2)), strict=True
-            ):
+            for colour, (arm, rung) in zip(DISTINCT, CURVES, strict=True):
                 values = _by_layer(measured, source, arm, rung, when)
                 curves += [(f"{ARMS[arm]}, {source.size(rung)}", colour, values)] if values else []
             title = "at the start" if when == START else "after training"
