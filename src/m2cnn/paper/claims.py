@@ -296,14 +296,22 @@ def acceleration(source: Source) -> list[Part]:
     for name in ("seconds", "multiply_adds"):
         for rung in (2, 1):
             for arm in ("mt", "direct"):
-                mine = [race for race in every if race.counts and (race.rung, race.arm) == (rung, arm)]
-                ratios = {race.seed: _ratio(race, name) for race in mine}
-                never = [race.seed for race in mine if not race.multi_cell.reached]
-                note = f"never reached by seed {', '.join(map(str, never))}: a lower bound" if never else ""
+                mine = [race for race in every if (race.rung, race.arm) == (rung, arm)]
+                ratios = {race.seed: _ratio(race, name) for race in mine if race.counts}
+                never = [race.seed for race in mine if race.counts and not race.multi_cell.reached]
                 what = f"{name.replace('_', '-')} to the kappa, M2CNN over {ARMS[arm]}, {source.size(rung)}"
                 measure = over_seeds(ratios, True)
+                note = _told(never, [race.seed for race in mine if not race.counts])
                 parts.append(Part("5", "trains faster", what, source.name, measure, -1, note=note, bound=bool(never)))
     return parts
+
+
+def _told(never: Sequence[int], nothing: Sequence[int]) -> str:
+    notes = [
+        f"never reached by seed {', '.join(map(str, never))}: a lower bound" if never else "",
+        f"the direct run of seed {', '.join(map(str, nothing))} learned nothing" if nothing else "",
+    ]
+    return "; ".join(filter(None, notes))
 
 
 def _ratio(race: Race, name: str) -> float:
