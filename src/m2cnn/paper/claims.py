@@ -185,10 +185,9 @@ def costs(source: Source) -> list[Part]:
 
 
 def seconds_each(source: Source, cell: Cell) -> dict[int, float]:
-    """Seconds of a photograph in training by seed: the median over the passes at the cell's own size."""
-    last = len(cell.recipe.stages) - 1
+    """Seconds of a photograph in training, of a cell with one stage, by seed: the median over the passes."""
     each = {
-        seed: [1 / row["images_per_second"] for row in rows if row["stage"] == last and row["images_per_second"] > 0]
+        seed: [1 / row["images_per_second"] for row in rows if row["images_per_second"] > 0]
         for seed, rows in source.history.get(cell.name, {}).items()
     }
     return {seed: float(np.median(seconds)) for seed, seconds in each.items() if seconds}
