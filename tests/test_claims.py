@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from tests.conftest import TINY
@@ -637,6 +638,12 @@ def test_the_command_looks_at_the_gradients_of_every_stage(story):
     assert weights[-2:] == ["trunk.conv2d_7b.conv", "classif"]  # after the cell, as they run
     assert "cells.0" in [one.layer for one in grown if one.kind == MAP]
     assert all(one.gradient > 0 for one in grown)
+    # A stage starts from what the one before ended with, and ends with its own best weights.
+    checkpoints = story.folder / "a" / "runs" / "m2cnn-112-seed0" / "checkpoints"
+    for when, stage in ((START, 0), (END, 1)):
+        first = next(one for one in lines if (one.stage, one.when, one.layer) == (1, when, weights[0]))
+        weight = load_file(checkpoints / f"stage{stage}.safetensors")[f"{weights[0]}.weight"]
+        assert first.gradient / first.relative == pytest.approx(float(weight.norm()), rel=1e-3)
     assert story.said.count("m2cnn: gradients of a, m2cnn-112-seed0") == 1
 
 

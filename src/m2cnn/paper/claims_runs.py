@@ -45,7 +45,7 @@ def adopt(out: Path, plan: Plan, ablation: Source) -> list[str]:
     done = []
     for job in plan.jobs():
         theirs = evidence_of(ablation.out, job.name)
-        if job.cell.noise or is_kept(out, job.name) or not is_kept(ablation.out, job.name):
+        if is_kept(out, job.name) or not is_kept(ablation.out, job.name):
             continue
         mine = evidence_of(out, job.name)
         mine.mkdir(parents=True, exist_ok=True)
