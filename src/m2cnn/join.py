@@ -126,8 +126,8 @@ def _said(
         path = features / f"{name}-{bundle.hash}-{_named(some)}.npz"
         if not path.is_file():
             reader = reader or bundle.readers()[0]
-            pictures = store.pictures(bundle.prepared)[[store.index[row.image] for row in some]]
-            _keep(path, *reader.read(pictures))
+            places = [store.index[row.image] for row in some]
+            _keep(path, *reader.read_some(store.pictures(bundle.prepared), places))
         with np.load(path, allow_pickle=False) as kept:
             parts.append((kept["outputs"], kept["features"]))
     outputs, vectors = zip(*parts, strict=True)

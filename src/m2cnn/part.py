@@ -262,7 +262,7 @@ def _with_fitted_cuts(part: Part, cached: Cached, network: nn.Module) -> Member:
     frame = framed(size, member.frame)
     reader = Reader(answers_of(network), member.task, member.views, size, frame, member.preprocess.background)
     rows = _rows(part, "val", cached)
-    outputs, _ = reader.read(cached.pictures(frame)[[cached.index[row.image] for row in rows]])
+    outputs, _ = reader.read_some(cached.pictures(frame), [cached.index[row.image] for row in rows])
     cuts = fit_cuts(member.task.read(outputs).severity, [row.grade for row in rows], member.task.cuts)
     return replace(member, task=member.task.with_cuts(tuple(float(c) for c in cuts)))
 
