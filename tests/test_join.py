@@ -116,6 +116,21 @@ def test_the_other_eye_counts_and_a_missing_one_is_as_this(pair_run, rendered, t
     assert not unreadable[1].gradable
 
 
+def test_a_combiner_that_overflows_gives_no_grade(pair_run, rendered):
+    grader = Grader.load(pair_run)
+    said = grader.combine
+
+    def broken(eyes):
+        decoded = said(eyes)
+        decoded.severity[0] = np.nan
+        return decoded
+
+    grader.combine = broken
+    first, second = next(grader.grade_exams([next(iter(by_patient(rendered)))]))
+    assert (first.gradable, first.grade, second.gradable) == (False, None, True)
+    assert "no finite number" in first.reason
+
+
 def test_evaluate_joins_the_eyes_of_a_patient(pair_run, rendered):
     table = read_predictions(pair_run / "test" / "predictions.csv")
     grader = Grader.load(pair_run)

@@ -41,7 +41,8 @@ class Combiner:
 
     cuts: four increasing severities.  fit_cuts: whether fitting moves them to the best kappa (m2cnn.cuts).
 
-    joins_eyes: whether it looks at the other eye.  uses_features, uses_photograph: what of `Eyes` it reads; reads: the same in words.
+    joins_eyes: whether it looks at the other eye.  uses_features, uses_photograph: what of `Eyes` it reads; reads: the
+    same in words.
     splits: the photographs that it is fitted on, () where there is nothing to fit.
     """
 
