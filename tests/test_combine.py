@@ -279,6 +279,13 @@ def test_the_seed_decides(combiner, unexported):
     assert one.facts != other.facts
 
 
+def test_every_member_has_random_numbers_of_its_own():
+    eyes, grades, patients = made(10, members=1)
+    twins = replace(eyes, decoded=eyes.decoded * 2, features=eyes.features * 2)
+    one, other = train_blends(Blend(epochs=1), twins, grades, patients, 0).nets
+    assert not torch.equal(one.first.weight, other.first.weight)
+
+
 def test_blend_leaves_torchs_own_random_numbers_alone():
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -329,6 +336,35 @@ def test_blend_net_is_the_published_one():
     net.last.weight.data.fill_(1)
     squares = 32 * 13 * 0.25 + 32 * 16 * 0.0625 + 16
     assert net.penalty(2.0, 3.0).item() == pytest.approx(2 * 32 * 13 * 0.5 + 3 * squares)
+
+
+def test_blend_net_against_numpy():
+    eyes, grades, patients = made(20, members=1)
+    net = train_blends(Blend(epochs=1, rate=0.1), eyes, grades, patients, 0).nets[0]
+    rows = Blend().rows(eyes)
+    x = (rows - net.centre.numpy()) / net.scale.numpy()
+    for layer in (net.first, net.second):
+        dense = np.maximum(x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), 0)
+        x = np.maximum(dense[:, ::2], dense[:, 1::2])
+    expected = x @ net.last.weight.detach().numpy().T + net.last.bias.detach().numpy()
+    np.testing.assert_allclose(run(net, rows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [{"l1": 1.0}, {"l2": 1.0}])
+def test_penalties_shrink_the_weights(penalty):
+    sizes = []
+    for amounts in ({}, penalty):
+        settings = replace(Blend(epochs=60, rate=0.01, l1=0.0, l2=0.0), **amounts)
+        sizes.append(train_blends(settings, *made(20, members=1), 0).nets[0].first.weight.abs().sum().item())
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_blend_learns_from_the_other_eye():
+    eyes, grades, patients = made(100, members=1)
+    eyes = replace(eyes, features=(grades[eyes.other, None] * np.ones((1, 2)),))  # of this eye nothing but the other's
+    both, one = (train_blends(Blend(epochs=60, rate=0.01), each, grades, patients, 0) for each in (eyes, alone(eyes)))
+    errors = [np.square(run(net, Blend().rows(eyes))[:, 0] - grades).mean() for net in (both, one)]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_blend_standardises_both_eyes_alike_and_leaves_the_side():

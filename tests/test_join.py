@@ -9,6 +9,7 @@ import pytest
 
 from m2cnn.bundle import load_bundle
 from m2cnn.combine import Blend, Elastic, Forest
+from m2cnn.cuts import fit_cuts
 from m2cnn.data.augment import Augment
 from m2cnn.data.views import Views
 from m2cnn.errors import BundleError, SettingError
@@ -48,7 +49,7 @@ PAIR = System(
         Member(OOSettings("b", 112, 1 / 8, 8), Regression(), name="b"),
     ),
     "a test",
-    combiner=Blend(epochs=2, units=4),
+    combiner=Blend(epochs=2, units=4, fit_cuts=True),
 )
 
 
@@ -70,6 +71,13 @@ def test_every_set_of_weights_is_a_member(pair_run):
     assert bundle.settings["training"]["combiner"]["patients"] == len(
         {row.patient for row in read_manifest_of(pair_run) if row.split == "train"}
     )
+
+
+def test_cuts_are_those_of_validation_patients(pair_run):
+    table = read_predictions(pair_run / "val" / "predictions.csv")
+    cuts = load_bundle(pair_run).combiner.cuts
+    assert cuts == pytest.approx(fit_cuts(table.severity, table.grade, Blend().cuts), abs=1e-4)
+    assert load_bundle(pair_run).settings["training"]["combiner"]["cuts_fitted_on"] == len(table)
 
 
 def read_manifest_of(run):

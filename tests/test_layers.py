@@ -24,6 +24,7 @@ LAYERS = [
     "part",
     "profile",
     "train",
+    "ensemble",
     "paper",
     "demo",
     "cli_verb",

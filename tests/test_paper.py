@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.paper import page, progress, published, running
 from m2cnn.paper.ablation import ablation_cells, answered, verdicts
-from m2cnn.paper.evidence import read_as, read_facts, read_kept, rounded
+from m2cnn.paper.evidence import read_as, read_facts, read_kept, rounded, task_of
 from m2cnn.paper.grid import chosen, forward_work, pattern, stage_work
 from m2cnn.paper.running import Plan, Table, read_plan, settle
 from m2cnn.paper.statistics import Gap, Measured, mean_over_seeds, seed_counts
@@ -141,6 +142,8 @@ def test_sampling_and_cuts_are_fair_unless_asked_otherwise():
     asked = ablation_cells(pattern("m2cnn-slim", ["fit_cuts=true", "sampling.kind=decaying"], passes=4))
     assert all(cell.recipe.sampling.kind == "decaying" for cell in asked)
     assert {cell.arm for cell in asked if not cell.recipe.fit_cuts} == {"ce"}  # argmax has no cuts
+    expected = ablation_cells(pattern("m2cnn-slim", ["fit_cuts=true", "task.rule=expectation"], passes=4))
+    assert all(cell.recipe.fit_cuts and cell.recipe.task["rule"] == "expectation" for cell in expected)
 
 
 def test_the_schedule_keeps_its_shape():
@@ -211,6 +214,21 @@ def test_a_run_is_read_by_both_decodes():
         by_score = read_as(table, task, "scores")
         assert np.array_equal(by_score.decoded, said.grade)
         assert np.isnan(by_score.probabilities).all()
+
+
+def test_fitted_cuts_are_fitted_for_each_decode():
+    rng = np.random.default_rng(0)
+    grade = rng.integers(0, 5, 300)
+    probabilities = np.full((300, 5), 0.05)
+    probabilities[np.arange(300), np.clip(grade // 2 + rng.integers(0, 2, 300), 0, 4)] = 0.8  # far too low: 0, 1 or 2
+    val = predictions(grade, grade, grade, probabilities)
+    task = MultiTask(rule="expectation", cuts=(0.1, 0.2, 0.3, 0.4))  # fitted for the scores
+    assert task_of(task, "scores", val, True) is task
+    assert task_of(task, "prob", val, False) is task
+    assert task_of(replace(task, rule="argmax"), "prob", val, True).cuts == task.cuts
+    refitted = task_of(task, "prob", val, True)
+    before, after = (read_as(val, one, "prob").decoded for one in (MultiTask(rule="expectation"), refitted))
+    assert quadratic_weighted_kappa(grade, after) > quadratic_weighted_kappa(grade, before) + 0.1
 
 
 def test_few_digits_change_no_grade():
@@ -463,6 +481,7 @@ class Story:
 
         patch.setattr(running, "train", memory_runs_out)
         patch.setattr(running, "guard", look)
+        patch.setattr(import_module("m2cnn.train"), "guard", look)
         patch.setattr(progress.RunBar, "step", interrupting)
 
     def whole(self, patch):
@@ -569,7 +588,9 @@ def test_a_finished_table_trains_nothing(story, monkeypatch):
     monkeypatch.setattr(running, "train", None)
     monkeypatch.setattr(running, "guard", None)
     before = (story.out / "ablation.csv").read_bytes()
+    (story.out / "runs").rename(story.out / "deleted")  # what is kept of them is enough
     assert main(story.command) == 0
+    (story.out / "deleted").rename(story.out / "runs")
     assert (story.out / "ablation.csv").read_bytes() == before
 
 

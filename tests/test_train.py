@@ -24,11 +24,12 @@ from m2cnn.fit import Fit
 from m2cnn.grader import Grader
 from m2cnn.models import OOSettings
 from m2cnn.optimiser import make_optimiser, parameter_groups
+from m2cnn.part import network_of_stage, read_history
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import Optimiser, Sampling, load_recipe, recipe_from_dict
 from m2cnn.systems import Member, System, get
 from m2cnn.tasks import MultiTask, Regression
-from m2cnn.train import _teaches, network_of_stage, read_history, resume, train
+from m2cnn.train import resume, train
 
 WEIGHTS = "bundle/weights.safetensors"
 
@@ -230,9 +231,16 @@ def test_missing_photographs_are_refused_at_the_start(tiny_recipe, rendered, tmp
         train(tiny_recipe, Manifest(rendered.rows, tmp_path), tmp_path / "run")
 
 
-def test_a_resumed_run_is_the_run_that_began(tiny_run, tmp_path):
-    copy = shutil.copytree(tiny_run, tmp_path / "run")
+def unfinished(run, tmp_path):
+    """A copy of a run as it was before its bundle was written."""
+    copy = shutil.copytree(run, tmp_path / "run")
     (copy / "done.json").unlink()
+    shutil.rmtree(copy / "bundle")
+    return copy
+
+
+def test_a_resumed_run_is_the_run_that_began(tiny_run, tmp_path):
+    copy = unfinished(tiny_run, tmp_path)
     own = System("m2cnn", "Another", (Member(task=MultiTask(decode="prob")),), "ours")
     with pytest.raises(SettingError, match="not the one that the run began with"):
         resume(copy, system=own)
@@ -244,9 +252,9 @@ def test_a_resumed_run_is_the_run_that_began(tiny_run, tmp_path):
 
 
 def test_photographs_marked_ungradable_teach_nothing(rendered):
-    assert not _teaches(replace(rendered.rows[0], quality="ungradable"))
-    assert not _teaches(replace(rendered.rows[0], grade=None))
-    assert _teaches(replace(rendered.rows[0], quality="gradable"))
+    assert not replace(rendered.rows[0], quality="ungradable").teaches
+    assert not replace(rendered.rows[0], grade=None).teaches
+    assert replace(rendered.rows[0], quality="gradable").teaches
 
 
 def test_a_run_that_diverges_stops_and_says_so(tiny_recipe, rendered, tmp_path):
@@ -257,8 +265,7 @@ def test_a_run_that_diverges_stops_and_says_so(tiny_recipe, rendered, tmp_path):
 
 
 def test_a_planted_checkpoint_stops_a_resumed_run(tiny_run, tmp_path):
-    copy = shutil.copytree(tiny_run, tmp_path / "run")
-    (copy / "done.json").unlink()
+    copy = unfinished(tiny_run, tmp_path)
     torch.save({"progress": Bait(str(tmp_path / "ran"))}, copy / "checkpoints" / "last.pt")
     with pytest.raises(BundleError, match="not a checkpoint of m2cnn"):
         resume(copy)
@@ -334,7 +341,7 @@ def test_a_system_of_your_own_trains_and_exports(rendered, tiny_recipe, tmp_path
     assert Grader.load(bundle.folder).grade(rendered.path(rendered.rows[0])).gradable
     with pytest.raises(BundleError, match="its network is Mean"):
         Grader.load(bundle.folder, "torch")
-    with pytest.raises(SettingError, match="2 members"):
+    with pytest.raises(SettingError, match="several sets of weights, no combiner"):
         train(replace(recipe, network={}), rendered, tmp_path / "two", system=replace(own, members=own.members * 2))
 
 

@@ -93,8 +93,8 @@ def _train(
 def _statistics(features: np.ndarray) -> tuple[Tensor, Tensor]:
     """Centre and scale of the rows, (4 D + 1,) each: both eyes share the features' own, the side is left as it is."""
     centre, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    # A constant (the deviation over a single view) must not become rounding noise of size 1.
-    scale = np.where(deviation > 1e-6 * np.abs(centre), deviation, 1)
+    # In float64 a constant, such as the deviation over a single view, deviates by 0 and not by rounding.
+    scale = np.where(deviation > 0, deviation, 1)
     tensors = [np.concatenate([part, part, [flag]]) for part, flag in ((centre, 0), (scale, 1))]
     return torch.from_numpy(tensors[0]).float(), torch.from_numpy(tensors[1]).float()
 

@@ -233,16 +233,16 @@ def load_network(bundle: Bundle, network: Any = None) -> Any:
     require("torch", "train")
     from safetensors.torch import load_file
 
-    from m2cnn.models import KINDS
+    from m2cnn.systems import network_kinds
 
     if network is None:
-        kind = bundle.settings["network_kind"]
-        if kind not in KINDS:
+        kind, kinds = bundle.settings["network_kind"], network_kinds()
+        if kind not in kinds:
             raise BundleError(
                 bundle.folder, f"its network is {kind}", "one that m2cnn defines", "Pass network=, or use ONNX."
             )
         # The bundle's weights replace whatever the network started from.
-        network = KINDS[kind].from_dict(bundle.settings["network"]).without_weights()
+        network = kinds[kind].from_dict(bundle.settings["network"]).without_weights()
     built = network.build(bundle.task.outputs, bundle.settings["cells"])
     built.load_state_dict(load_file(bundle.folder / WEIGHTS))
     return built.eval()

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     _grade_options(verb(verbs, "grade", grade, "grade photographs"))
     _train_options(verb(verbs, "train", train, "train a system, stage by stage"))
+    _combine_options(verb(verbs, "combine", combine, "join trained runs: an ensemble, or both eyes of a patient"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
@@ -177,6 +178,33 @@ def _print_run(run: Path, digest: str) -> None:
     print(f"{run / 'bundle'} ({digest})")
 
 
+# combine
+
+
+def _combine_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("runs", nargs="+", metavar="RUN", help="finished runs of one member each, on one manifest")
+    one.set_defaults(settings=[])
+    one.epilog = "KEY=VALUE changes a setting of the combiner: epochs=50 fit_cuts=true. " + DISCLAIMER
+    one.add_argument("--combiner", default="mean", help="mean (default), forest, blend or elastic")
+    one.add_argument("--out", required=True, help="folder for the bundle and what is measured of it")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
+    one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
+    one.add_argument("--seed", type=int, default=0, help="of the fit (default: 0)")
+
+
+def combine(options: argparse.Namespace) -> None:
+    for package in ("torch", "sklearn"):
+        require(package, "train")
+    from m2cnn.combine import combiner_from_dict
+    from m2cnn.ensemble import combine_runs
+    from m2cnn.recipe import settings_of
+
+    combiner = combiner_from_dict({"name": options.combiner} | settings_of(options.settings))
+    places = {"cache": options.cache, "images": options.images, "seed": options.seed}
+    bundle = combine_runs(options.runs, combiner, options.out, **places)
+    _print_run(Path(options.out), bundle.hash)
+
+
 # evaluate and compare
 
 
@@ -225,6 +253,7 @@ def compare(options: argparse.Namespace) -> None:
 
 RESUME = {
     train: "; m2cnn train --resume --out RUN continues",
+    combine: "; the same command continues",
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     table_ablation: "; the same command continues",

@@ -27,6 +27,10 @@ def data_options(one: argparse.ArgumentParser) -> None:
     imports.formatter_class = argparse.RawDescriptionHelpFormatter
     imports.format_help = lambda: _import_help(imports)
     imports.add_argument("--out", help="manifest CSV to write (default: manifest.csv beside the photographs)")
+    merges = verb(verbs, "merge", data_merge, "several sets as one manifest")
+    merges.add_argument("data", nargs="+", metavar="DATA", help="as for train --data")
+    merges.add_argument("--images", nargs="+", default=[], help="folder that a manifest's paths start from, per set")
+    merges.add_argument("--out", required=True, help="manifest CSV to write")
     _split_options(verb(verbs, "split", data_split, "assign splits by patient, the lockbox first"))
     _kfold_options(verb(verbs, "kfold", data_kfold, "k manifests by patient, the lockbox first; each fold is val once"))
     _check_options(
@@ -128,6 +132,19 @@ def data_import(options: argparse.Namespace) -> None:
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
     print(f"{out}: {len(imported.manifest)} photographs{_elsewhere(out, imported.manifest.root)}")
+
+
+def data_merge(options: argparse.Namespace) -> None:
+    from m2cnn.data import open_data, write_manifest
+    from m2cnn.data.merge import merge
+
+    roots = options.images or [None] * len(options.data)
+    if len(roots) != len(options.data):
+        raise SettingError("--images", f"{len(roots)} for {len(options.data)} sets", "one folder for each set, or none")
+    merged = merge([open_data(spec, root) for spec, root in zip(options.data, roots, strict=True)])
+    out = _new(Path(options.out))
+    write_manifest(merged, out)
+    print(f"{out}: {len(merged)} photographs{_elsewhere(out, merged.root)}")
 
 
 def _elsewhere(out: Path, root: Path) -> str:

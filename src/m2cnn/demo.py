@@ -12,11 +12,12 @@ from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.rendered import render_manifest
 from m2cnn.grader import Grader
 from m2cnn.grades import DISCLAIMER
+from m2cnn.part import read_history
 from m2cnn.photograph import read_image
 from m2cnn.recipe import load_recipe
 from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page
 from m2cnn.summary import TITLES, read_metrics
-from m2cnn.train import RUN, read_history, resume, train
+from m2cnn.train import RUN, resume, train
 
 PATIENTS, SIZE, SEED = 480, 448, 2018
 SHOWN = 10

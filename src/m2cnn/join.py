@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from m2cnn.bundle import Bundle
+from m2cnn.bundle import ROWS, Bundle
 from m2cnn.combine import Combiner
-from m2cnn.combine_fit import fit
-from m2cnn.data.cache import Cached, cache_pictures
+from m2cnn.combine_fit import Fitted, fit
+from m2cnn.cuts import fit_cuts
+from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
 from m2cnn.export import save_combined
 from m2cnn.eyes import Eyes
 from m2cnn.grader import eyes_of
+from m2cnn.onnx_session import open_session
 from m2cnn.parallel import in_chunks
 from m2cnn.photograph import PhotographFile
 from m2cnn.photograph_features import photograph_features
@@ -51,44 +54,65 @@ def join(
 ) -> Bundle:
     """Fit the combiner on the graded photographs of its splits and write the bundle of all.
 
+    Cuts that are fitted are fitted on validation patients.
+
     features: a folder for what the members say.  cache: where prepared pictures are kept.  training, known: as of
     save_bundle. Raises DataError where no photograph of those splits can be read, and what `combine_fit.fit` raises.
     """
-    rows = [row for row in manifest.select(*(combiner.splits or ("val",))) if row.teaches]
-    stores = [_pictures(each, rows, manifest, cache, workers) for each in members.values()]
-    rows = [row for row in rows if all(row.image in store.index for store in stores)]
-    if not rows:
-        expected = f"graded photographs in split {', '.join(combiner.splits or ('val',))}"
-        raise DataError(f"combiner {combiner.name}", "no photograph to be fitted on", expected)
-    eyes = _eyes(members, combiner, rows, manifest, stores, features, workers)
-    grades, patients = np.array([row.grade for row in rows]), np.array([row.patient for row in rows])
-    fitted = fit(combiner, eyes, grades, patients, seed)
+    said = _Said(members, combiner, manifest, features, cache, workers)
+    eyes, rows = said.of(combiner.splits or ("val",))
+    late = combiner.fit_cuts and combiner.splits != ("val",)  # what is fitted on training patients does not cut there
+    fitted = _fit(replace(combiner, fit_cuts=False) if late else combiner, eyes, rows, seed)
+    fitted = _cut_on_validation(fitted, said) if late else fitted
     training = training | {"combiner": fitted.facts}
     names = {"system": system, "source": source, "training": training, "known": known}
     return save_combined(folder, members, fitted.combiner, fitted.onnx, **names)
 
 
-def _pictures(bundle: Bundle, rows: Sequence[Row], manifest: Manifest, cache: str | Path, workers: int) -> Cached:
-    seen = Manifest(tuple(rows), manifest.root)
-    return cache_pictures(seen, bundle.preprocess, [bundle.prepared], cache, workers)
+def _fit(combiner: Combiner, eyes: Eyes, rows: Sequence[Row], seed: int) -> Fitted:
+    grades, patients = np.array([row.grade for row in rows]), np.array([row.patient for row in rows])
+    return fit(combiner, eyes, grades, patients, seed)
 
 
-def _eyes(
-    members: dict[str, Bundle],
-    combiner: Combiner,
-    rows: Sequence[Row],
-    manifest: Manifest,
-    stores: Sequence[Cached],
-    features: Path,
-    workers: int,
-) -> Eyes:
-    answers = [
-        _said(name, bundle, rows, store, features)
-        for (name, bundle), store in zip(members.items(), stores, strict=True)
-    ]
-    numbers = _numbers(combiner, rows, manifest, features, workers) if combiner.uses_photograph else None
-    networks = tuple(members.values())
-    return eyes_of(networks, answers, numbers, [row.patient for row in rows], [row.eye for row in rows])
+def _cut_on_validation(fitted: Fitted, said: _Said) -> Fitted:
+    eyes, rows = said.of(("val",))
+    combiner = fitted.combiner
+    outputs = open_session(fitted.onnx).run(["outputs"], {ROWS: combiner.rows(eyes)})[0]
+    cuts = fit_cuts(combiner.task.read(outputs).severity, [row.grade for row in rows], combiner.cuts)
+    combiner = replace(combiner, cuts=tuple(float(cut) for cut in cuts), fit_cuts=True)
+    return replace(fitted, combiner=combiner, facts=fitted.facts | {"cuts_fitted_on": len(rows)})
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the members say of the photographs of a split, kept in `features`."""
+
+    members: dict[str, Bundle]
+    combiner: Combiner
+    manifest: Manifest
+    features: Path
+    cache: str | Path
+    workers: int
+
+    def of(self, splits: Sequence[str]) -> tuple[Eyes, list[Row]]:
+        """The graded photographs that can be read. Raises DataError where there is none."""
+        stores = [self._pictures(each) for each in self.members.values()]
+        rows = [row for row in self.manifest.select(*splits) if row.teaches]
+        rows = [row for row in rows if all(row.image in store.index for store in stores)]
+        if not rows:
+            expected = f"graded photographs in split {', '.join(splits)}"
+            raise DataError(f"combiner {self.combiner.name}", "no photograph to be fitted on", expected)
+        named = zip(self.members.items(), stores, strict=True)
+        answers = [_said(name, bundle, rows, store, self.features) for (name, bundle), store in named]
+        numbers = None
+        if self.combiner.uses_photograph:
+            numbers = _numbers(self.combiner, rows, self.manifest, self.features, self.workers)
+        who, which = [row.patient for row in rows], [row.eye for row in rows]
+        return eyes_of(tuple(self.members.values()), answers, numbers, who, which), rows
+
+    def _pictures(self, bundle: Bundle) -> Cached:
+        # All that training prepared, although a part is asked for: another selection is another store.
+        return cache_pictures(taught(self.manifest), bundle.preprocess, [bundle.prepared], self.cache, self.workers)
 
 
 def _said(

@@ -18,7 +18,7 @@ from m2cnn.bundle import KNOWN, SETTINGS, Bundle, answers_of, framed, load_bundl
 from m2cnn.checkpoint import SNAPSHOTS, Progress, best_weights, load_checkpoint, load_weights
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.augment import middle
-from m2cnn.data.cache import Cached, cache_pictures
+from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.dataset import Pictures
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
@@ -59,14 +59,15 @@ class Part:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def bundle(self, snapshot: str = SNAPSHOTS[0]) -> Path:
+    def bundle(self, snapshot: str) -> Path:
         """Where the bundle with the weights of that snapshot is written."""
-        return self.folder / ("bundle" if snapshot == SNAPSHOTS[0] else f"bundle-{snapshot}")
+        return self.folder / ("bundle" if snapshot == self.member.snapshots[0] else f"bundle-{snapshot}")
 
 
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:
     """The member's bundles by name: one of each snapshot."""
-    names = {name: part.member.name + ("" if name == SNAPSHOTS[0] else f"-{name}") for name in part.member.snapshots}
+    kept = part.member.snapshots
+    names = {name: part.member.name + ("" if name in kept[:1] else f"-{name}") for name in kept}
     if all((part.bundle(snapshot) / SETTINGS).is_file() for snapshot in names):
         return {name: load_bundle(part.bundle(snapshot)) for snapshot, name in names.items()}
     part.folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +84,7 @@ def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]
 
 def _cached(part: Part, cache: str | Path) -> Cached:
     sizes = sorted({framed(stage.size, part.member.frame) for stage in part.recipe.stages})
-    rows = tuple(row for row in part.manifest.select("train", "val") if row.teaches)
-    seen = Manifest(rows, part.manifest.root)
-    cached = cache_pictures(seen, part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
+    cached = cache_pictures(taught(part.manifest), part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
     _same_photographs(part.folder / UNREADABLE, cached)
     return cached
 
@@ -121,8 +120,8 @@ def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
     train, val = part.manifest.select("train"), part.manifest.select("val")
     return {
         "photographs": len(_rows(part, "train", cached)),
-        "patients": len(train.patients()),
-        "validation_patients": len(val.patients()),
+        "patients": len(set(train.patients())),
+        "validation_patients": len(set(val.patients())),
         "sources": sorted({row.source for row in train if row.source}),
         "unreadable": dict(cached.failed),
         "manifest": part.manifest.digest(),

@@ -252,6 +252,11 @@ def _over(own: dict, tables: dict) -> dict:
     return tables | own | {key: tables[key] | own[key] for key in both}
 
 
+def settings_of(overrides: Sequence[str]) -> dict:
+    """Tables from `key=value` texts. Raises SettingError for a text that is none."""
+    return _override({}, overrides)
+
+
 def _override(tables: dict, overrides: Sequence[str]) -> dict:
     for text in overrides:
         key, equals, value = text.partition("=")

@@ -27,7 +27,7 @@ class Member:
     """One network with what it needs to be trained and read.
 
     `network` is a settings object with `build(outputs, cells) -> nn.Module` and `to_dict()`: one of
-    `m2cnn.models.KINDS` or your own. One that has a `size` takes pictures of that size alone.
+    those of the rows below or your own. One that has a `size` takes pictures of that size alone.
     name: where a system has several.  views: how it is shown a photograph that it grades.
     frame: side of the prepared picture / side of what the network is shown of it, 1 or more.
     snapshots: which weights are kept, each a member of its own at the end: those of the best validation "kappa", the
@@ -129,19 +129,22 @@ _EXPECTED = Classification(rule="expectation")
 
 
 def _min_pooling(net: int, radius: int, views: int) -> Member:
-    """Known: preprocess, views and their number; the networks' pooling regions stay as drawn once (reconstruction)."""
+    """Known: preprocess, views, the last weights. Reconstruction: pooling regions stay as drawn once."""
     side = MinPooling(net).size
     shown = Views("random", views, 0, replace(_TURNS, shift=30 / side, whole_px=True))
-    return Member(MinPooling(net), _EXPECTED, graham(radius, side), f"net-{net}", shown)
+    return Member(MinPooling(net), _EXPECTED, graham(radius, side), f"net-{net}", shown, snapshots=("last",))
 
 
 def _o_o(net: str, colour: float) -> Member:
-    """Known: 448 of 512 px, 50 points of a Halton sequence; three sets of weights, each with points of its own."""
+    """Known: 448 of 512 px, 50 points of a Halton sequence; three sets of weights, each with points of its own.
+
+    Reconstruction: which set has which points.
+    """
     shift = {"shift_px": 40} if net == "a" else {"shift": 40 / 448}
     drawn = replace(_TURNS, zoom=1.15, colour=colour, interpolation="nearest", **shift)
     views = Views("halton", 50, 0, drawn)
     return Member(
-        OOSettings(net), Regression(), name=net, views=views, frame=8 / 7, snapshots=("loss", "kappa", "last")
+        OOSettings(net), Regression(), name=net, views=views, frame=8 / 7, snapshots=("kappa", "loss", "last")
     )
 
 
@@ -212,6 +215,11 @@ SYSTEMS = {
         ),
     )
 }
+
+
+def network_kinds() -> dict[str, type[PlainSettings]]:
+    """The networks that a bundle can name, and be rebuilt from: those of the rows."""
+    return {type(m.network).__name__: type(m.network) for system in SYSTEMS.values() for m in system.members}
 
 
 def get(name: str) -> System:

@@ -102,6 +102,11 @@ def cache_pictures(
     return Cached(stores, index, failed)
 
 
+def taught(manifest: Manifest) -> Manifest:
+    """The photographs that a run prepares: those of training and validation with a grade that can be trusted."""
+    return Manifest(tuple(row for row in manifest.select("train", "val") if row.teaches), manifest.root)
+
+
 class Task(NamedTuple):
     row: int
     path: Path

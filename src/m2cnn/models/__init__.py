@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from m2cnn.models.m2cnn import M2CNN
 
 __all__ = [
-    "KINDS",
     "LADDERS",
     "MinPooling",
     "NetworkSettings",
@@ -31,9 +30,6 @@ __all__ = [
     "ZoomInNet",
     "build_network",
 ]
-
-# The networks that a bundle can name, and be rebuilt from.
-KINDS = {kind.__name__: kind for kind in (NetworkSettings, MinPooling, OOSettings, ReformedGamblers, ZoomInNet)}
 
 
 def build_network(settings: Mapping[str, Any] | NetworkSettings, outputs: int, cells: int = 0) -> M2CNN:

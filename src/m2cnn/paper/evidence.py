@@ -16,13 +16,14 @@ import numpy as np
 
 import m2cnn
 from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.cuts import fit_cuts
 from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, stage_work
 from m2cnn.part import METRICS, read_history
-from m2cnn.predictions import Predictions, read_predictions, write_predictions
+from m2cnn.predictions import NO_GRADE, Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically
-from m2cnn.tasks import Classification, Task
+from m2cnn.tasks import ROUNDING_CUTS, Classification, Task
 from m2cnn.train import ENVIRONMENT, MANIFEST
 
 FACTS, HOME = "facts.json", "predictions"
@@ -65,15 +66,29 @@ def is_kept(out: Path, run: str) -> bool:
 def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int) -> None:
     """Copy from a finished run folder what the report needs; the facts last, so that half a copy is none."""
     bundle, home = load_bundle(folder), evidence_of(out, run)
-    for split in SPLITS:
-        if (folder / split / "predictions.csv").is_file():
-            table = read_predictions(folder / split / "predictions.csv")
-            home.mkdir(parents=True, exist_ok=True)
-            for decode in cell.decodes:
-                write_predictions(rounded(read_as(table, bundle.task, decode)), home / f"{decode}-{split}.csv")
+    said = {split: folder / split / "predictions.csv" for split in SPLITS}
+    tables = {split: read_predictions(path) for split, path in said.items() if path.is_file()}
+    home.mkdir(parents=True, exist_ok=True)
+    for decode in cell.decodes:
+        task = task_of(bundle.task, decode, tables["val"], cell.recipe.fit_cuts)
+        for split, table in tables.items():
+            write_predictions(rounded(read_as(table, task, decode)), home / f"{decode}-{split}.csv")
     write_atomically(home / METRICS, (folder / METRICS).read_bytes())
     facts = json.dumps(vars(_facts(folder, bundle, cell, seed)), indent=1)
     write_atomically(home / FACTS, facts.encode() + b"\n")
+
+
+def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
+    """The task with the cuts that belong to `decode`: those of the run are of its own decode.
+
+    val: what the run says of validation patients. Where cuts are `fitted`, another decode's are fitted on them too, so
+    that no decode has an advantage.
+    """
+    if decode == task.decode or task.rule == "argmax" or not fitted:
+        return task
+    read = read_as(val, task, decode)
+    known = read.gradable & (read.grade != NO_GRADE)
+    return task.with_cuts(tuple(map(float, fit_cuts(read.severity[known], read.grade[known], ROUNDING_CUTS))))
 
 
 def read_as(table: Predictions, task: Task, decode: str) -> Predictions:

@@ -214,6 +214,16 @@ def _costs(results: Results) -> str:
     return markdown_table(head, rows)
 
 
+def _reading(results: Results) -> str:
+    """How outputs become grades, in words."""
+    every = [cell.recipe for cell in results.plan.cells]
+    fitted = any(recipe.fit_cuts for recipe in every)
+    cut = "cut where validation patients agree best" if fitted else "rounded"
+    expected = any(recipe.task.get("rule") == "expectation" for recipe in every)
+    chance = f"the expected grade, {cut}" if expected else "the likeliest grade"
+    return f"scores: the score, {cut}; prob: {chance}."
+
+
 def _notes(results: Results) -> str:
     test = results.measured["test"]
     recipe = results.plan.cells[0].recipe
@@ -226,8 +236,7 @@ def _notes(results: Results) -> str:
         "detectable: the smallest true difference that these patients and seeds would show (two-sided 5 %) with 80 % "
         "probability: 2.8 standard errors of the paired difference.",
         "An answer is decided only where the interval leaves zero out. Differences of the paper have no interval.",
-        "One network is read by both decodes. scores: the score, "
-        f"{'cut where validation patients agree best' if recipe.fit_cuts else 'rounded'}; prob: the likeliest grade. "
+        f"One network is read by both decodes. {_reading(results)} "
         "The pass that is kept is the one with the best validation kappa, for the multi-task loss by its scores, so "
         "validation numbers flatter; test patients chose nothing.",
         "Cells differ in nothing but their arm and size: same patients, sampling, augmentation, batch, optimiser, "
