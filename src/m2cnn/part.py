@@ -39,6 +39,11 @@ METRICS, CURVES = "metrics.csv", "curves.svg"
 MakeBar = Callable[[Recipe, int, Progress], Bar]  # of a recipe, how many photographs, and where the run is
 
 
+def name_of(member: Member) -> str:
+    """A member's name; "member" where it is the only one and has none."""
+    return member.name or "member"
+
+
 @dataclass(frozen=True)
 class Part:
     """One member of a run: trained by its own recipe in its own folder.
@@ -67,7 +72,7 @@ class Part:
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:
     """The member's bundles by name: one of each snapshot."""
     kept = part.member.snapshots
-    names = {name: part.member.name + ("" if name in kept[:1] else f"-{name}") for name in kept}
+    names = {name: name_of(part.member) + ("" if name in kept[:1] else f"-{name}") for name in kept}
     if all((part.bundle(snapshot) / SETTINGS).is_file() for snapshot in names):
         return {name: load_bundle(part.bundle(snapshot)) for snapshot, name in names.items()}
     part.folder.mkdir(parents=True, exist_ok=True)
