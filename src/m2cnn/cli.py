@@ -15,7 +15,7 @@ from typing import TextIO
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_systems import systems_options
-from m2cnn.cli_table import table_ablation, table_options
+from m2cnn.cli_table import table_ablation, table_comparison, table_options
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -260,6 +260,7 @@ RESUME = {
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     table_ablation: "; the same command continues",
+    table_comparison: "; the same command continues",
 }
 
 
