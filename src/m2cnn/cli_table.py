@@ -26,6 +26,7 @@ def table_options(one: argparse.ArgumentParser) -> None:
     verbs = one.add_subparsers(required=True, metavar="VERB")
     _comparison_options(verb(verbs, "comparison", table_comparison, "the systems as whole entries, side by side"))
     _ablation_options(verb(verbs, "ablation", table_ablation, "loss, decode, size and cells, each alone, and controls"))
+    _claims_options(verb(verbs, "claims", table_claims, "the poster's claims: holds, does not hold, undecided"))
 
 
 def shared_options(one: argparse.ArgumentParser) -> None:
@@ -111,6 +112,41 @@ def table_ablation(options: argparse.Namespace) -> int:
     return made(options, planned, lambda plan: write_report(out, plan, options.replicates), out / NAMES[0])
 
 
+def _claims_options(one: argparse.ArgumentParser) -> None:
+    shared_options(one)
+    one.add_argument("--ablation", action="append", required=True, metavar="DIR", help="a table's folder; may repeat")
+    one.add_argument("--shares", default="0.05,0.2", help="of training labels that are made wrong (default: 0.05,0.2)")
+    one.epilog = "--data is of the first --ablation; without it no network is trained. " + DISCLAIMER
+
+
+def table_claims(options: argparse.Namespace) -> int:
+    from m2cnn.data import open_data
+    from m2cnn.paper.claims_page import NAMES
+    from m2cnn.paper.claims_runs import Claims, claims_plan, read_sources
+
+    require("torch", "train")
+    if options.settings:
+        raise SettingError("table claims", f'"{options.settings[0]}"', "no settings", "They are the ablation's.")
+    out, seeds = Path(options.out), seeds_of(options.seeds)
+    sources = read_sources([Path(folder) for folder in options.ablation], options.replicates)
+    asked = claims_plan(sources[0], _shares(options.shares), seeds, shlex.join(["m2cnn", *sys.argv[1:]]))
+    claims = Claims(out, sources, asked, Path(options.cache) if options.cache else None)
+    if not options.report:
+        require("lightning", "train")
+        if options.data:
+            claims.run(open_data(options.data, options.images), [name for name in options.only.split(",") if name])
+        claims.look(options.images)
+    claims.report()
+    return _told(out, out / NAMES[0])
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(share) for share in text.split(",") if share)
+    except ValueError as cause:
+        raise SettingError("--shares", f'"{text}"', "numbers with commas", "For example 0.05,0.2.") from cause
+
+
 def made(
     options: argparse.Namespace,
     planned: Callable[[Manifest], Plan],
@@ -120,7 +156,7 @@ def made(
     """Make a table, whichever: plan or go on, train what is missing, write the report after every run."""
     from m2cnn.data import open_data
     from m2cnn.paper.grid import chosen
-    from m2cnn.paper.running import Table, read_failed, read_plan, settle
+    from m2cnn.paper.running import Table, read_plan, settle
 
     out = Path(options.out)
     if options.report:
@@ -136,6 +172,13 @@ def made(
         cache = Path(options.cache) if options.cache else None
         Table(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
         report(plan)
+    return _told(out, page)
+
+
+def _told(out: Path, page: Path) -> int:
+    """Name what failed, and the page; the exit code."""
+    from m2cnn.paper.running import read_failed
+
     failed = read_failed(out)
     for name, reason in failed.items():
         print(f"m2cnn: {name} failed: {reason}", file=sys.stderr)

@@ -88,10 +88,15 @@ def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]
 
 
 def _cached(part: Part, cache: str | Path) -> Cached:
-    sizes = sorted({framed(stage.size, part.member.frame) for stage in part.recipe.stages})
-    cached = cache_pictures(taught(part.manifest), part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
+    cached = pictures_of(part, cache)
     _same_photographs(part.folder / UNREADABLE, cached)
     return cached
+
+
+def pictures_of(part: Part, cache: str | Path) -> Cached:
+    """The pictures of training and validation at every size of the recipe, prepared where `cache` lacks them."""
+    sizes = sorted({framed(stage.size, part.member.frame) for stage in part.recipe.stages})
+    return cache_pictures(taught(part.manifest), part.member.preprocess, sizes, cache, max(1, part.recipe.workers))
 
 
 def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bundle:
@@ -147,7 +152,7 @@ def _train_stages(part: Part, cached: Cached, make_bar: MakeBar) -> nn.Module:
             network, new = network_of_stage(part.member, part.recipe, number, part.checkpoints)
             if number == 0 and part.start:
                 network.start_from(_trained(part.start))
-            data = _stage_data(part, cached, number)
+            data = stage_data(part, cached, number)
             snapshots = part.member.snapshots if number == len(part.recipe.stages) - 1 else SNAPSHOTS[:1]
             fit = Fit(network, part.member.task, part.recipe, data, progress, part.checkpoints, new, snapshots)
             if states is not None:
@@ -244,7 +249,8 @@ def _same_photographs(path: Path, cached: Cached) -> None:
     write_json(path, cached.failed)
 
 
-def _stage_data(part: Part, cached: Cached, number: int) -> StageData:
+def stage_data(part: Part, cached: Cached, number: int) -> StageData:
+    """What a stage trains on, and is judged on."""
     recipe, size = part.recipe, part.recipe.stages[number].size
     shape = {"border": part.member.preprocess.background, "frame": framed(size, part.member.frame)}
     train = Pictures(cached, _rows(part, "train", cached), size, recipe.augment, (recipe.seed, number), **shape)

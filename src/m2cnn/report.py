@@ -190,7 +190,8 @@ def lines_svg(
     for axes, (title, lines) in zip(every, panels, strict=True):
         for number, line in enumerate(lines):
             _line(axes, line, (number - (len(lines) - 1) / 2) * 0.06)
-        axes.plot([], [], "o", mfc="none", color="0.4", ms=7, label=reference)
+        if reference:
+            axes.plot([], [], "o", mfc="none", color="0.4", ms=7, label=reference)
         axes.set(title=title, ylabel=label, xticks=range(len(ticks)), xticklabels=ticks, xlim=(-0.4, len(ticks) - 0.6))
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
@@ -230,6 +231,26 @@ def dots_svg(
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    return _picture(figure, form)
+
+
+def curves_by_place_svg(
+    panels: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[float]]]]], place: str, label: str, form: str = "svg"
+) -> bytes:
+    """Curves (name, colour, positive values) over 0..1, in panels with one logarithmic axis. form: svg or png."""
+    figure, every = _figure(len(panels), 4.2)
+    for axes, (title, curves) in zip(every, panels, strict=True):
+        for name, colour, values in curves:
+            axes.plot(np.linspace(0, 1, len(values)), values, color=colour, lw=1.4, label=name)
+        axes.set(title=title, xlabel=place, ylabel=label, yscale="log")
+        axes.grid(axis="y", color="0.9")
+        if curves:
+            axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        else:
+            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+    reach = [limit for axes in every if axes.lines for limit in axes.get_ylim()]
+    for axes in every:
+        axes.set_ylim(min(reach, default=0.1), max(reach, default=1.0))
     return _picture(figure, form)
 
 

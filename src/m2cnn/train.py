@@ -97,12 +97,12 @@ def train(
         )
     system = (system or get(recipe.system)).customised(recipe)
     _check(system, recipe)
-    _split(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
+    with_splits(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
     if guarded is None:
         guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
     refuse_changed(guarded.seen)
     refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
-    manifest = _split(guarded.manifest, recipe, guarded.twins)
+    manifest = with_splits(guarded.manifest, recipe, guarded.twins)
     precisions = {member.name: precision_of(member, recipe.of(member.name)) for member in system.members}
     write_json(folder / RECIPE, recipe.to_dict())
     write_json(folder / ENVIRONMENT, environment())
@@ -140,16 +140,21 @@ def resume(
         raise SettingError(
             folder, "no run to resume (run.json is missing)", "the folder of a run", "Start one without --resume."
         )
-    run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
     if (folder / DONE).is_file():
         return load_bundle(folder)
+    return _go(open_run(folder, system=system, images=images), cache, bar)
+
+
+def open_run(folder: Path, *, system: System | None = None, images: str | Path | None = None) -> Run:
+    """A run folder as it was begun, finished or not. Arguments and errors: as `resume`."""
+    run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
     manifest = complete(read_manifest(folder / MANIFEST, images or run["images_root"]))
     system = (system or get(run["system"])).customised(recipe)
     if _described(system) != {key: run[key] for key in ("members", "combiner")}:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
-    return _go(Run(folder, system, recipe, manifest, run["precisions"]), cache, bar)
+    return Run(folder, system, recipe, manifest, run["precisions"])
 
 
 def _described(system: System) -> dict[str, Any]:
@@ -203,7 +208,7 @@ def _check_member(member: Member, recipe: Recipe) -> None:
         )
 
 
-def _split(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Manifest:
+def with_splits(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) -> Manifest:
     """The manifest with every patient and every photograph on one side, and enough to train on."""
     split = recipe.split
     # Also where every row has a split: it refuses a patient on two sides.

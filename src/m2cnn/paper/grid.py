@@ -23,7 +23,8 @@ class Cell:
     """One entry of a table. name: of its runs, unique.  arm: its row or column in the paper.  rung: 0, 1 or 2, of the
     ladder.
 
-    decodes: how its outputs become grades; one run is read by each.
+    decodes: how its outputs become grades; one run is read by each.  noise: share of wrong labels that it learns from
+    (m2cnn.paper.noise).
     """
 
     name: str
@@ -31,6 +32,7 @@ class Cell:
     rung: int
     recipe: Recipe
     decodes: tuple[str, ...]
+    noise: float = 0.0
 
     def seeded(self, seed: int) -> Recipe:
         """The recipe of one run. The split keeps its own seed: every run has the same patients.
@@ -60,12 +62,14 @@ class Cell:
             "rung": self.rung,
             "decodes": list(self.decodes),
             "recipe": self.recipe.to_dict(),
+            **({"noise": self.noise} if self.noise else {}),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Cell:
         recipe = recipe_from_dict(values["recipe"], f"cell {values['name']}")
-        return cls(values["name"], values["arm"], values["rung"], recipe, tuple(values["decodes"]))
+        noise = values.get("noise", 0.0)
+        return cls(values["name"], values["arm"], values["rung"], recipe, tuple(values["decodes"]), noise)
 
 
 def parts_of(recipe: Recipe) -> list[tuple[Member, Recipe]]:

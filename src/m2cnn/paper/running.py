@@ -26,12 +26,13 @@ from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import M2cnnError, SettingError
 from m2cnn.paper import evidence
 from m2cnn.paper.grid import Cell, Pattern, parts_of, stage_work
+from m2cnn.paper.noise import noisy
 from m2cnn.paper.progress import TableBar
 from m2cnn.part import precision_of
 from m2cnn.recipe import Recipe
 from m2cnn.systems import get
 from m2cnn.tables import write_atomically
-from m2cnn.train import DONE, LEAKS, PICTURES, RUN, resume, train
+from m2cnn.train import DONE, LEAKS, PICTURES, RUN, resume, train, with_splits
 
 PLAN, FAILED, RUNS = "plan.json", "failed.json", "runs"
 SCHEMA = "m2cnn.table/1"
@@ -203,7 +204,7 @@ class Table:
         except (M2cnnError, MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
-            self.failed[job.name] = _reason(error)
+            self.failed[job.name] = reason(error)
             table.say(job.name, f"failed: {self.failed[job.name]}")
         bar.close()
         write_atomically(self.out / FAILED, (json.dumps(self.failed, indent=1) + "\n").encode())
@@ -220,10 +221,14 @@ class Table:
             resume(folder, cache=self.pictures, images=self.manifest.root, bar=bar)
             return
         shutil.rmtree(folder, ignore_errors=True)  # what a run left that broke before it began
-        train(job.cell.seeded(job.seed), self.manifest, folder, cache=self.pictures, guarded=self.guarded, bar=bar)
+        recipe, guarded = job.cell.seeded(job.seed), self.guarded
+        if job.cell.noise:
+            split = with_splits(guarded.manifest, recipe, guarded.twins)
+            guarded = guarded._replace(manifest=noisy(split, job.cell.noise, job.seed))
+        train(recipe, self.manifest, folder, cache=self.pictures, guarded=guarded, bar=bar)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first line of what went wrong."""
     text = str(error).strip().splitlines()
     return text[0] if isinstance(error, M2cnnError) and text else f"{type(error).__name__}: {text[0] if text else ''}"

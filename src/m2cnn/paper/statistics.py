@@ -9,8 +9,9 @@ One seed cannot vary: its intervals are over patients alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,28 +52,39 @@ def mean_over_seeds(drawn: Sequence[Floats], counts: Floats) -> Floats:
 class Measured:
     """Tables of predictions of one split, by (cell, decode) and seed, measured on the photographs that all share.
 
-    photographs, patients: of those.  Raises DataError for tables that disagree on the truth or the patient.
+    statistic: of a table and its scored photographs, as m2cnn.summary.panel is.  metrics: the names of its columns.
+    photographs, patients: of those that all share.
+
+    Raises DataError for tables that disagree on the truth or the patient.
     """
 
-    def __init__(self, tables: Mapping[Key, Mapping[int, Predictions]], replicates: int = 2000, seed: int = 0):
+    def __init__(
+        self,
+        tables: Mapping[Key, Mapping[int, Predictions]],
+        replicates: int = 2000,
+        seed: int = 0,
+        statistic: Callable[[Predictions, np.ndarray], Any] = panel,
+        metrics: Sequence[str] = METRICS,
+    ):
         named = [((*key, s), table) for key, by_seed in tables.items() for s, table in by_seed.items()]
         shared = aligned([(" ".join(map(str, name)), table) for name, table in named]) if named else []
         gradable = np.logical_and.reduce([table.gradable for table in shared]) if shared else np.zeros(0, bool)
         self.replicates, self.seed, self.photographs, self.patients = replicates, seed, int(gradable.sum()), 0
+        self.metrics = tuple(metrics)
         self.values: dict[Key, dict[int, Floats]] = {}
         self.drawn: dict[Key, dict[int, Floats]] = {}
         self.collapsed: list[str] = []  # runs that said the same grade of every photograph
         if not named:
             return
-        panels = [panel(table, gradable) for table in shared]
+        panels = [statistic(table, gradable) for table in shared]
         self.patients = panels[0].patients
         # One stream of resamples for all tables, side by side: (R, tables * K).
         drawn = bootstrap(
             lambda counts: np.concatenate([p(counts) for p in panels], axis=1), self.patients, replicates, seed
         )
         each = zip(named, shared, panels, np.split(drawn, len(panels), axis=1), strict=True)
-        for ((cell, decode, s), _), table, statistic, replicated in each:
-            self.values.setdefault((cell, decode), {})[s] = statistic.values()
+        for ((cell, decode, s), _), table, measured, replicated in each:
+            self.values.setdefault((cell, decode), {})[s] = measured.values()
             self.drawn.setdefault((cell, decode), {})[s] = replicated
             if len(np.unique(table.decoded[gradable])) == 1:
                 self.collapsed.append(f"{cell} {decode} seed {s}")
@@ -84,7 +96,7 @@ class Measured:
 
     def of_seed(self, key: Key, seed: int, metric: str = "qwk") -> float:
         """The value of one run."""
-        return float(self.values[key][seed][METRICS.index(metric)])
+        return float(self.values[key][seed][self.metrics.index(metric)])
 
     def estimate(self, key: Key, metric: str = "qwk") -> Estimate:
         """The mean over the cell's seeds with its interval; NaN where there is no run."""
@@ -103,11 +115,20 @@ class Measured:
         change = self._replicates(key, seeds, metric) - best
         return Gap(value, *interval(change), two_sided_p(change), DETECTABLE * _spread(change), seeds)
 
+    def contrast(self, weights: Mapping[Key, float], metric: str = "qwk") -> Gap:
+        """The weighted sum of several entries, on the seeds that all have: 1 and -1 is a difference of two."""
+        seeds = self.seeds(*weights)
+        if not seeds:
+            return Gap(*[float("nan")] * 5, ())
+        value = sum(weight * self._value(key, seeds, metric) for key, weight in weights.items())
+        change = sum(weight * self._replicates(key, seeds, metric) for key, weight in weights.items())
+        return Gap(value, *interval(change), two_sided_p(change), DETECTABLE * _spread(change), seeds)
+
     def _value(self, key: Key, seeds: Sequence[int], metric: str) -> float:
         return float(np.mean([self.of_seed(key, s, metric) for s in seeds]))
 
     def _replicates(self, key: Key, seeds: Sequence[int], metric: str) -> Floats:
-        column = METRICS.index(metric)
+        column = self.metrics.index(metric)
         drawn = [self.drawn[key][s][:, column : column + 1] for s in seeds]
         return mean_over_seeds(drawn, seed_counts(len(seeds), self.replicates, self.seed))[:, 0]
 
