@@ -172,6 +172,7 @@ def test_costs_of_weight_sets_and_of_a_member_that_says_nothing(cells):
     silent = [member.name for member, _ in parts if not member.joins]
     assert silent == ["m28"]
     assert (gamblers.members, gamblers.looks) == (12, 2 * 11)
+    assert gamblers.parameters == sum(parameters(member, own.stages[-1]) for member, own in parts if member.joins)
     assert gamblers.training == sum(stage_work(next(cell for cell in cells if cell.name == "reformed-gamblers")))
 
 
@@ -263,6 +264,7 @@ def test_every_pair_of_the_papers_rows_is_answered(cells):
     found = orderings({"val": measured, "test": measured}, [cell.name for cell in cells])
     # Eight rows, 28 pairs; on the test set Min-pooling and Zoom-in-Net are equal in the paper. Ours is no row there.
     assert [sum(each.split == split for each in found) for split in ("val", "test")] == [28, 27]
+    assert all(each.paper > 0 for each in found)
     answers = {(each.split, each.above, each.below): each for each in found}
     assert answers["test", "m2cnn", "basenet"].answer == "same sign"
     assert answers["test", "m2cnn", "basenet"].paper == 0.013
@@ -393,7 +395,7 @@ class Place:
     batch: int
 
 
-def test_what_is_kept_of_an_entry(story):
+def test_what_is_kept_of_an_entry(story, two_rows):
     run, kept = story.out / "runs" / "o-o-seed0", story.out / "predictions" / "o-o-seed0"
     names = {"facts.json", "metrics-a.csv", "metrics-b.csv", "own-test.csv", "own-val.csv"}
     assert {path.name for path in kept.iterdir()} == names
