@@ -2,7 +2,9 @@
 kept."""
 
 import io
+import json
 import os
+import shutil
 import signal
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,9 @@ from m2cnn import systems
 from m2cnn.cli import main
 from m2cnn.combine import Blend
 from m2cnn.errors import SettingError
-from m2cnn.paper import progress, running
+from m2cnn.grades import DISCLAIMER
+from m2cnn.metrics import quadratic_weighted_kappa
+from m2cnn.paper import comparison_page, progress, running
 from m2cnn.paper.comparison import (
     budget_of,
     comparison_cells,
@@ -26,19 +30,21 @@ from m2cnn.paper.comparison import (
     fitted_to,
     multiplied,
     orderings,
+    recipe_files,
     settled_precision,
     training_work,
 )
 from m2cnn.paper.comparison_notes import notes_of, shown_count
-from m2cnn.paper.comparison_page import Page
-from m2cnn.paper.evidence import OWN
-from m2cnn.paper.grid import parts_of, stage_work, stretched
+from m2cnn.paper.comparison_page import Page, plot
+from m2cnn.paper.evidence import OWN, read_facts, read_kept
+from m2cnn.paper.grid import part_work, parts_of, stage_work, stretched
 from m2cnn.paper.page import Results
-from m2cnn.paper.running import Plan
+from m2cnn.paper.running import Job, Plan, read_plan
 from m2cnn.paper.statistics import Measured
+from m2cnn.part import read_history
 from m2cnn.recipe import Stage, load_recipe
 from m2cnn.systems import SYSTEMS
-from m2cnn.work import grading_work, multiply_adds
+from m2cnn.work import grading_work, multiply_adds, parameters
 
 PLAIN = ["precision=32"]
 
@@ -62,14 +68,16 @@ def test_the_rows_are_the_systems_each_with_its_own_recipe(cells):
 
 
 def test_the_full_recipes():
-    full = by_name(comparison_cells(PLAIN, full=True))
+    full = by_name(comparison_cells(PLAIN, recipe_files(full=True)))
     assert full["basenet"] == load_recipe("basenet-mse", PLAIN)
     assert full["m2cnn+blend"] == load_recipe("m2cnn-blend", PLAIN)
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_the_papers_own_rows_differ_in_nothing_but_loss_cells_and_stages(full):
-    recipes = {name: recipe.to_dict() for name, recipe in by_name(comparison_cells(full=full)).items()}
+    recipes = {
+        name: recipe.to_dict() for name, recipe in by_name(comparison_cells(files=recipe_files(full=full))).items()
+    }
 
     def other(one, two):
         return {key for key in recipes[one] if recipes[one][key] != recipes[two][key]}
@@ -94,11 +102,11 @@ def test_settings_of_all_rows_and_of_one():
 def test_a_recipe_of_ones_own(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text('base = "m2cnn-slim"\nema = 0.5\n')
-    assert by_name(comparison_cells(PLAIN, {"m2cnn": str(mine)}))["m2cnn"].ema == 0.5
+    assert by_name(comparison_cells(PLAIN, recipe_files({"m2cnn": str(mine)})))["m2cnn"].ema == 0.5
     with pytest.raises(
         SettingError, match=r'recipe of o-o: .*mine\.toml is of system "m2cnn"; expected system = "o-o"'
     ):
-        comparison_cells(PLAIN, {"o-o": str(mine)})
+        comparison_cells(PLAIN, recipe_files({"o-o": str(mine)}))
 
 
 @pytest.mark.parametrize(
@@ -113,15 +121,15 @@ def test_a_recipe_of_ones_own(tmp_path):
 )
 def test_what_a_plan_refuses(settings, recipes, said):
     with pytest.raises(SettingError, match=said):
-        comparison_cells([*PLAIN, *settings], recipes)
+        comparison_cells([*PLAIN, *settings], recipe_files(recipes))
 
 
 def test_a_row_without_a_packaged_recipe(monkeypatch, tmp_path):
     monkeypatch.setitem(systems.SYSTEMS, "flat", FLAT)
     with pytest.raises(SettingError, match=r"row flat: it has no packaged recipe.*--recipe flat=FILE\.toml"):
-        comparison_cells(PLAIN)
+        recipe_files()
     (tmp_path / "flat.toml").write_text('system = "flat"\n[[stages]]\nsize = 64\nepochs = 1\n')
-    assert comparison_cells(PLAIN, {"flat": str(tmp_path / "flat.toml")})[-1].name == "flat"
+    assert comparison_cells(PLAIN, recipe_files({"flat": str(tmp_path / "flat.toml")}))[-1].name == "flat"
 
 
 def test_members_with_a_seed_of_their_own_get_another_in_every_run(cells):
@@ -130,6 +138,7 @@ def test_members_with_a_seed_of_their_own_get_another_in_every_run(cells):
     assert seeds[0] == [0, 1]  # as in the recipe
     assert len({each for pair in seeds for each in pair}) == 5  # m41 has 0, 1, 2; m42 has 1 and two others
     assert all(one != other for one, other in seeds)
+    assert [recipe.seed for recipe in Job(cell, 2).recipes[2:4]] == seeds[2]
 
 
 def test_precision_is_settled_once():
@@ -158,10 +167,12 @@ def test_costs_of_weight_sets_and_of_a_member_that_says_nothing(cells):
     recipes = by_name(cells)
     o_o = cost_of(recipes["o-o"])
     assert (o_o.members, o_o.looks) == (2, 2 * 3 * 4)  # networks, weight sets, views
+    assert o_o.parameters == 3 * sum(parameters(member, own.stages[-1]) for member, own in parts_of(recipes["o-o"]))
     gamblers, parts = cost_of(recipes["reformed-gamblers"]), parts_of(recipes["reformed-gamblers"])
     silent = [member.name for member, _ in parts if not member.joins]
     assert silent == ["m28"]
     assert (gamblers.members, gamblers.looks) == (12, 2 * 11)
+    assert gamblers.parameters == sum(parameters(member, own.stages[-1]) for member, own in parts if member.joins)
     assert gamblers.training == sum(stage_work(next(cell for cell in cells if cell.name == "reformed-gamblers")))
 
 
@@ -228,9 +239,9 @@ def test_rows_of_one_budget_take_about_the_same_and_what_does_not_is_told():
     assert above.endswith("times the budget: one pass of each stage is the least there is.")
 
 
-def page_of(cells, asked=None, tables=(), seeds=(0,)):
+def page_of(cells, asked=None, tables=()):
     measured = {split: Measured(dict(tables), 50) for split in ("test", "val")}
-    return Page(Results(Plan("comparison", tuple(cells), seeds, "d", "", asked or {}), {}, measured, {}))
+    return Page(Results(Plan("comparison", tuple(cells), (0,), "d", "", asked or {}), {}, measured, {}))
 
 
 def test_numbers_for_people():
@@ -253,6 +264,7 @@ def test_every_pair_of_the_papers_rows_is_answered(cells):
     found = orderings({"val": measured, "test": measured}, [cell.name for cell in cells])
     # Eight rows, 28 pairs; on the test set Min-pooling and Zoom-in-Net are equal in the paper. Ours is no row there.
     assert [sum(each.split == split for each in found) for split in ("val", "test")] == [28, 27]
+    assert all(each.paper > 0 for each in found)
     answers = {(each.split, each.above, each.below): each for each in found}
     assert answers["test", "m2cnn", "basenet"].answer == "same sign"
     assert answers["test", "m2cnn", "basenet"].paper == 0.013
@@ -270,7 +282,7 @@ TWO = replace(
     name="o-o",
     title="o_O",
     paper=(0.854, 0.844),
-    members=(replace(MEMBER, name="a"), replace(MEMBER, name="b", gap=1)),
+    members=(replace(MEMBER, name="a"), replace(MEMBER, name="b", gap=0)),
     combiner=Blend(epochs=2, units=4),
 )
 
@@ -360,3 +372,116 @@ def test_one_bar_counts_the_work_of_all_members(story):
     lines = [line for line in story.said[1].splitlines() if line.startswith("[")]
     assert lines[-1].startswith("[2/2, 100 %, 0 s left] o-o-seed0: 32 px, 0 cells, pass 1/1")
     assert not any("o-o-seed0: 64 px" in line for line in lines)  # the first member was whole already
+
+
+def test_a_bar_knows_which_member_goes_on():
+    one, two = (load_recipe("o-o-slim", [*PLAIN, f"ema={ema}"]).of("a") for ema in (0.1, 0.2))
+    table = progress.TableBar(120, 1)
+    bar = table.run("o-o", [10, 20, 30, 10, 20, 30], [one, two])
+    bar(two, 32, Place(0, 0, 0))  # the first member was trained another day
+    assert (table.done, table.skipped) == (60, 60)
+    bar.step(Place(1, 10, 0))  # half of the second stage's twenty passes
+    assert (table.done, table.skipped) == (80, 60)
+    twins = table.run("o-o", [10, 20, 30, 10, 20, 30], [one, one])  # two members, one recipe
+    for first in (0, 3):
+        twins(one, 32, Place(0, 0, 0))
+        assert twins.first == first
+
+
+@dataclass
+class Place:
+    stage: int
+    epoch: int
+    batch: int
+
+
+def test_what_is_kept_of_an_entry(story, two_rows):
+    run, kept = story.out / "runs" / "o-o-seed0", story.out / "predictions" / "o-o-seed0"
+    names = {"facts.json", "metrics-a.csv", "metrics-b.csv", "own-test.csv", "own-val.csv"}
+    assert {path.name for path in kept.iterdir()} == names
+    facts = read_facts(story.out, "o-o-seed0")
+    histories = [read_history(run / "members" / name) for name in "ab"]
+    assert facts.seconds == pytest.approx(sum(row["seconds"] for rows in histories for row in rows), abs=0.01)
+    assert facts.after > 0.5  # the combiner, its export, two evaluations
+    assert facts.passes == 2 + 1
+    assert (kept / "metrics-b.csv").read_bytes() == (run / "members" / "b" / "metrics.csv").read_bytes()
+    # Each member by its own photographs: b learns only from patients whose eyes are alike.
+    taught = [
+        json.loads((run / "members" / name / "bundle" / "system.json").read_text())["training"]["photographs"]
+        for name in "ab"
+    ]
+    assert taught[1] < taught[0] == facts.photographs
+    works = [sum(part) for part in part_work({c.name: c for c in read_plan(story.out).cells}["o-o"].recipe)]
+    assert facts.multiply_adds == works[0] * taught[0] + works[1] * taught[1]
+    assert facts.images_per_second == pytest.approx((2 * taught[0] + taught[1]) / facts.seconds, rel=0.01)
+    one = read_facts(story.out, "m2cnn-seed0")
+    assert (one.passes, one.multiply_adds) == (2, 2 * 1152 * taught[0])
+
+
+def test_the_numbers_are_those_of_the_entry(story):
+    head, *lines = [line.split(",") for line in (story.out / "comparison.csv").read_text().splitlines()]
+    rows = {tuple(line[:3]): dict(zip(head, line, strict=True)) for line in lines}
+    assert len(rows) == 2 * 2 * 3
+    row = rows["o-o", "test", "qwk"]
+    metrics = json.loads((story.out / "runs" / "o-o-seed0" / "test" / "metrics.json").read_text())["metrics"]
+    assert float(row["value"]) == pytest.approx(metrics["qwk"]["value"])
+    for metric in ("accuracy", "mse"):
+        assert float(rows["o-o", "test", metric]["value"]) == pytest.approx(metrics[metric]["value"], abs=1e-3)
+    said = {name: read_kept(story.out, f"{name}-seed0", OWN, "test") for name in ("o-o", "m2cnn")}
+    kappas = {name: quadratic_weighted_kappa(table.grade, table.decoded) for name, table in said.items()}
+    assert float(row["difference"]) == pytest.approx(kappas["o-o"] - kappas["m2cnn"])
+    assert (row["reference"], row["paper"], rows["o-o", "val", "qwk"]["paper"]) == ("m2cnn", "0.844", "0.854")
+    assert (row["sizes"], row["members"], row["looks"], row["combiner"]) == ("64 32", "2", "2", "blend")
+    # 192 numbers to 6 outputs, twice; two passes of a, one of b.
+    assert (row["parameters"], row["training_work"], row["grading_work"]) == ("2316", "3456", "2304")
+    assert rows["m2cnn", "test", "qwk"]["difference"] == ""
+    (pair,) = (line for line in (story.out / "orderings.csv").read_text().splitlines() if line.startswith("test"))
+    assert pair.startswith("test,o-o,m2cnn,0.003,undecided,")
+
+
+def test_the_page_says_what_a_row_is(story):
+    text = story.reports[1]
+    assert DISCLAIMER in text
+    line = next(line for line in text.splitlines() if line.startswith("| o_O | ") and "two.toml" in line)
+    assert "| 1 to 2 | 64, 32 | 2 | 2 | blend | 2.32 k | 3.46 k | 2.3 k |" in line
+    assert "35,126 photographs" in text
+    assert "On test patients, 1 pairs: 1 undecided." in text
+    assert "unequal work" in text
+
+
+def test_what_is_kept_gives_the_same_report(story, two_rows, tmp_path):
+    first = {name: (story.out / name).read_bytes() for name in comparison_page.NAMES}
+    moved = tmp_path / "moved"
+    shutil.copytree(story.out, moved, ignore=shutil.ignore_patterns("runs", "pictures", *comparison_page.NAMES))
+    assert main(["table", "comparison", "--out", str(moved), "--report", "--replicates", "50"]) == 0
+    assert {name: (moved / name).read_bytes() for name in comparison_page.NAMES} == first
+    assert main(["table", "comparison", "--out", str(moved), "--report", "--reference", "o-o"]) == 0
+    assert "| test, minus o_O |" in (moved / "comparison.md").read_text()
+
+
+def test_a_finished_table_trains_nothing_and_another_question_is_refused(story, two_rows, monkeypatch, capsys):
+    monkeypatch.setattr(running, "train", None)
+    monkeypatch.setattr(running, "guard", None)
+    before = (story.out / "comparison.csv").read_bytes()
+    assert main(story.command) == 0
+    assert (story.out / "comparison.csv").read_bytes() == before
+    for more, said in (
+        (["o-o:seed=1"], "another setting of o-o, seed: 0 there, 1 asked for"),
+        (["--budget", "m2cnn"], "another setting of o-o, stages.0.epochs: 2 there, 1 asked for"),
+        (["--recipe", "m2cnn"], '--recipe: "m2cnn"; expected NAME=RECIPE'),
+        (["--reference", "m3cnn"], '--reference: "m3cnn"; expected a row'),
+    ):
+        assert main([*story.command, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+# --- the plot ---
+
+
+def test_the_plot_shows_rows_without_a_run_and_without_the_papers_number(cells):
+    truth = np.arange(50) % 5
+    tables = {("m2cnn", OWN): {0: predictions(truth, truth)}, ("m2cnn+blend", OWN): {0: predictions(truth, truth)}}
+    page = page_of(cells, tables=tables.items())
+    picture = plot(page).decode()
+    assert all(f"<!-- {title} -->" in picture for title in ("Min-pooling", "M2CNN + blend", "here"))
+    assert plot(page, "png").startswith(b"\x89PNG")

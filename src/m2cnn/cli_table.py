@@ -69,7 +69,7 @@ def _comparison_options(one: argparse.ArgumentParser) -> None:
 
 def table_comparison(options: argparse.Namespace) -> int:
     require("torch", "train")
-    from m2cnn.paper.comparison import comparison_cells, settled_precision
+    from m2cnn.paper.comparison import comparison_cells, recipe_files, settled_precision
     from m2cnn.paper.comparison_page import NAMES, check_reference, write_report
     from m2cnn.paper.running import PLAN, Plan, read_plan
 
@@ -77,10 +77,10 @@ def table_comparison(options: argparse.Namespace) -> int:
     check_reference(options.reference)
 
     def planned(manifest: Manifest) -> Plan:
-        recipes = dict(_named(text) for text in options.recipe)
-        cells = comparison_cells(options.settings, recipes, full=options.full, budget=options.budget)
+        files = recipe_files(dict(map(_named, options.recipe)), options.full)
+        cells = comparison_cells(options.settings, files, options.budget)
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
-        asked = {"full": options.full, "budget": options.budget}
+        asked = {"recipes": files, "budget": options.budget}
         command = shlex.join(["m2cnn", *sys.argv[1:]])
         return Plan("comparison", settled_precision(cells, before), seeds, manifest.digest(), command, asked)
 

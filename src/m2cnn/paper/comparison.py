@@ -30,23 +30,16 @@ SPLITS = ("val", "test")  # as System.paper has them
 
 
 def comparison_cells(
-    settings: Sequence[str] = (),
-    recipes: Mapping[str, str] | None = None,
-    *,
-    full: bool = False,
-    budget: str = "",
+    settings: Sequence[str] = (), files: Mapping[str, str] | None = None, budget: str = ""
 ) -> tuple[Cell, ...]:
     """A row for every system, with `settings` of all rows (KEY=VALUE) or of one (NAME:KEY=VALUE).
 
-    recipes: by system, a packaged recipe or a .toml file (default: the slim one, with `full` the published width).
-    budget: see `budget_of`.
-    Raises SettingError for a system, recipe or setting that there is not, and for rows that split patients differently.
+    files: as `recipe_files` gives them.  budget: see `budget_of`.
+    Raises SettingError for a recipe or setting that there is not, and for rows that split patients differently.
     """
-    recipes = dict(recipes or {})
+    files = recipe_files() if files is None else files
     common, own = _settings(settings)
-    for name in recipes:
-        _known(name, "--recipe")
-    found = {name: _recipe(name, recipes.get(name, ""), full, [*common, *own.get(name, ())]) for name in SYSTEMS}
+    found = {name: _recipe(name, file, [*common, *own.get(name, ())]) for name, file in files.items()}
     _same_patients(found)
     if budget:
         work = budget_of(budget, found)
@@ -74,8 +67,19 @@ def _known(name: str, place: str) -> str:
     return name
 
 
-def _recipe(name: str, file: str, full: bool, settings: Sequence[str]) -> Recipe:
-    file = file or _packaged(name, full)
+def recipe_files(own: Mapping[str, str] | None = None, full: bool = False) -> dict[str, str]:
+    """The recipe of every system: packaged or a .toml file. own: by system; the others take the packaged slim one, or,
+    with `full`, that of the published width.
+
+    Raises SettingError for a system that there is not, and for one that has no packaged recipe.
+    """
+    own = own or {}
+    for name in own:
+        _known(name, "--recipe")
+    return {name: own.get(name) or _packaged(name, full) for name in SYSTEMS}
+
+
+def _recipe(name: str, file: str, settings: Sequence[str]) -> Recipe:
     plain = load_recipe(file)
     if plain.system != name:
         raise SettingError(f"recipe of {name}", f'{file} is of system "{plain.system}"', f'system = "{name}"')

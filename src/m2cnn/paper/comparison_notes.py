@@ -41,9 +41,9 @@ def notes_of(page: Page) -> list[str]:
         "leaves zero out; the paper's differences have no interval, and its ties are no pairs.",
         "Beside the paper's: the numbers of its table are known; its first five rows equal those that the Zoom-in-Net "
         "paper prints, and Min-pooling's, o_O's and Reformed Gamblers' are the teams' scores on the leaderboard of the "
-        "Kaggle competition of 2015: quoted, not trained again there (inferred). All learned from 35,126 photographs "
-        "of EyePACS; val is its Public part (10,906 photographs), test its Private one (42,670). Here the data, the "
-        "passes and, unless --full was given, the widths are others, so only differences between rows can be compared.",
+        "Kaggle competition of 2015: quoted, not trained again there (inferred). They learned from 35,126 photographs "
+        "of EyePACS; val is its Public part (10,906 photographs), test its Private one (42,670) (inferred). Here "
+        "photographs and passes are others, with slim recipes the widths too: compare orderings, not values.",
         *_notes_on_recipes(plan),
         *_notes_on_budget(page),
         *_notes_on_validation(plan),
@@ -67,7 +67,7 @@ def _notes_on_recipes(plan: Plan) -> list[str]:
         other = sorted({key for name in family[1:] for key in first if by_name[name][key] != first[key]})
         titles = ", ".join(map(title_of, family))
         notes.append(f"The recipes of {titles} differ in {_words(other)}, and in nothing else.")
-    if not plan.asked.get("full"):
+    if any(file.endswith("-slim") for file in plan.asked.get("recipes", {}).values()):
         notes.append("Slim recipes: widths, rates and passes are our own, a reconstruction for a short training.")
     if any(cell.recipe.sampling.kind != "all" and len(cell.recipe.stages) > 1 for cell in plan.cells):
         notes.append("Resampling begins again in each stage: rows with stages see rare grades more often.")
@@ -86,7 +86,8 @@ def _notes_on_budget(page: Page) -> list[str]:
     budget = budget_of(asked, {cell.name: cell.recipe for cell in page.cells})
     notes = [
         f"All rows were given {shown_count(int(budget))} multiply-adds for a photograph ({asked}): their recipes' "
-        "passes, all multiplied by one number, each stage one pass or more. A pass shows every photograph once."
+        "passes, all multiplied by one number, each stage one pass or more. A pass shows as many photographs as there "
+        "are."
     ]
     for cell in page.cells:
         work = page.costs[cell.name].training

@@ -143,14 +143,15 @@ def _kappas(page: Page) -> str:
 
 
 def _entries(page: Page) -> str:
-    rows = []
+    rows, recipes = [], page.results.plan.asked.get("recipes", {})
     for cell in page.cells:
-        cost, combiner, done = page.costs[cell.name], combiner_of(cell), page.facts(cell.name)
-        row = [title_of(cell.name), _passes(cell), ", ".join(map(str, cost.sizes)), f"{cost.members}", f"{cost.looks}"]
-        row += [combiner, *map(shown_count, (cost.parameters, cost.training, cost.grading))]
+        cost, done = page.costs[cell.name], page.facts(cell.name)
+        row = [title_of(cell.name), recipes.get(cell.name, "-"), _passes(cell), ", ".join(map(str, cost.sizes))]
+        row += [f"{cost.members}", f"{cost.looks}", combiner_of(cell)]
+        row += map(shown_count, (cost.parameters, cost.training, cost.grading))
         times = [_mean(done, part) for part in ("seconds", "after")] if done else []
         rows.append([*row, *([duration(time) for time in times] or ["-", "-"])])
-    head = ["system", "passes", "input, px", "members", "networks x views", "combiner", "parameters"]
+    head = ["system", "recipe", "passes", "input, px", "members", "networks x views", "combiner", "parameters"]
     head += ["training, multiply-adds", "a grade, multiply-adds", "time of a run", "after the last pass"]
     return markdown_table(head, rows)
 
