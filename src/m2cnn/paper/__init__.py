@@ -8,4 +8,7 @@ evidence.py    what is kept of a run: small, and enough for the report
 statistics.py  intervals over patients and seeds, paired differences, what could have been detected
 ablation.py    the ablation: its cells, its verdicts
 page.py        Markdown, CSV and plot
+claims.py      the poster's claims as comparisons; of noise.py wrong labels, lesions.py, gradients.py, speed.py
+decisions.py   when a claim holds
+claims_runs.py what the claims run themselves; claims_page.py and claims_plots.py write them
 """

@@ -185,10 +185,9 @@ def costs(source: Source) -> list[Part]:
 
 
 def seconds_each(source: Source, cell: Cell) -> dict[int, float]:
-    """Seconds of a photograph in training by seed: the median over the passes at the cell's own size."""
-    last = len(cell.recipe.stages) - 1
+    """Seconds of a photograph in training, of a cell with one stage, by seed: the median over the passes."""
     each = {
-        seed: [1 / row["images_per_second"] for row in rows if row["stage"] == last and row["images_per_second"] > 0]
+        seed: [1 / row["images_per_second"] for row in rows if row["images_per_second"] > 0]
         for seed, rows in source.history.get(cell.name, {}).items()
     }
     return {seed: float(np.median(seconds)) for seed, seconds in each.items() if seconds}
@@ -197,13 +196,14 @@ def seconds_each(source: Source, cell: Cell) -> dict[int, float]:
 Imbalances = dict[tuple[str, int, int, str], float]  # (cell, seed, stage, when)
 
 
-def imbalances(source: Source, measured: Iterable[Measurement]) -> Imbalances:
-    """The imbalance of every network that was looked at, from the lines of gradients.csv."""
-    weights: dict[tuple[str, int, int, str], list[tuple[int, float]]] = {}
+def imbalances(source: Source, measured: Iterable[Measurement], kind: str = WEIGHT) -> Imbalances:
+    """The imbalance of every network that was looked at, from the lines of gradients.csv; of weights, or of maps."""
+    found: dict[tuple[str, int, int, str], list[tuple[int, float]]] = {}
     for one in measured:
-        if one.source == source.name and one.kind == WEIGHT:
-            weights.setdefault((one.cell, one.seed, one.stage, one.when), []).append((one.place, one.relative))
-    return {where: imbalance([value for _, value in sorted(each)]) for where, each in weights.items()}
+        if one.source == source.name and one.kind == kind:
+            value = one.relative if kind == WEIGHT else one.gradient
+            found.setdefault((one.cell, one.seed, one.stage, one.when), []).append((one.place, value))
+    return {where: imbalance([value for _, value in sorted(each)]) for where, each in found.items()}
 
 
 def gradients(source: Source, found: Imbalances) -> list[Part]:
@@ -244,7 +244,8 @@ def _tilt(source: Source, found: Imbalances, arm: str, rung: int, when: str) -> 
 @dataclass(frozen=True)
 class Race:
     """M2CNN against a direct run of the same seed: what each took to the direct run's best validation kappa minus
-    MARGIN."""
+    MARGIN, the target. Where that is no better than chance the direct run learned nothing, and the race does not count:
+    a network that says anything would win it."""
 
     rung: int
     arm: str
@@ -252,6 +253,10 @@ class Race:
     target: float
     multi_cell: Reach
     direct: Reach
+
+    @property
+    def counts(self) -> bool:
+        return self.target > 0
 
 
 def races(source: Source) -> list[Race]:
@@ -291,13 +296,21 @@ def acceleration(source: Source) -> list[Part]:
         for rung in (2, 1):
             for arm in ("mt", "direct"):
                 mine = [race for race in every if (race.rung, race.arm) == (rung, arm)]
-                ratios = {race.seed: _ratio(race, name) for race in mine}
-                never = [race.seed for race in mine if not race.multi_cell.reached]
-                note = f"never reached by seed {', '.join(map(str, never))}: a lower bound" if never else ""
+                ratios = {race.seed: _ratio(race, name) for race in mine if race.counts}
+                never = [race.seed for race in mine if race.counts and not race.multi_cell.reached]
                 what = f"{name.replace('_', '-')} to the kappa, M2CNN over {ARMS[arm]}, {source.size(rung)}"
                 measure = over_seeds(ratios, True)
+                note = _told(never, [race.seed for race in mine if not race.counts])
                 parts.append(Part("5", "trains faster", what, source.name, measure, -1, note=note, bound=bool(never)))
     return parts
+
+
+def _told(never: Sequence[int], nothing: Sequence[int]) -> str:
+    notes = [
+        f"never reached by seed {', '.join(map(str, never))}: a lower bound" if never else "",
+        f"the direct run of seed {', '.join(map(str, nothing))} learned nothing" if nothing else "",
+    ]
+    return "; ".join(filter(None, notes))
 
 
 def _ratio(race: Race, name: str) -> float:

@@ -1,4 +1,4 @@
-"""The claims' report: claims.md, claims.csv, and the plots lesions.svg, noise.svg and gradients.svg."""
+"""The claims' report: claims.md, claims.csv, and the plots of m2cnn.paper.claims_plots."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from m2cnn.compare import markdown_table
 from m2cnn.grades import DISCLAIMER
 from m2cnn.paper.ablation import ARMS
-from m2cnn.paper.claims import RUNGS, SIZE_ALONE, Source, every_part, imbalances, races, seconds_each, shares
+from m2cnn.paper.claims import SIZE_ALONE, Source, every_part, imbalances, races, seconds_each, shares
+from m2cnn.paper.claims_plots import gradients_plot, lesions_plot, noise_plot
 from m2cnn.paper.decisions import Measure, Part, decided
-from m2cnn.paper.gradients import BATCHES, END, FACTOR, START, WEIGHT, Measurement
+from m2cnn.paper.gradients import BATCHES, FACTOR, MAP, WEIGHT, Measurement
 from m2cnn.paper.grid import forward_work
 from m2cnn.paper.lesions import LARGE, SMALL
-from m2cnn.paper.progress import duration
 from m2cnn.paper.running import read_failed
 from m2cnn.paper.speed import MARGIN
-from m2cnn.report import COLOURS, Line, can_plot, curves_by_place_svg, lines_svg
+from m2cnn.report import can_plot
 from m2cnn.summary import shown
 from m2cnn.tables import table_bytes, write_atomically
 
@@ -48,7 +48,6 @@ POSTER = {
     "5": '"A Multi-Cell CNN architecture which not only accelerates the training procedure, but also improves the '
     'classification accuracy." The poster gives kappa, and no time.',
 }
-PAINT = dict(zip(SIZE_ALONE, COLOURS, strict=False))
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def write_report(
     write_atomically(out / "claims.md", to_markdown(found).encode())
     write_atomically(out / "claims.csv", to_csv(found.parts))
     if can_plot():
-        write_atomically(out / "lesions.svg", lesions_plot(found))
-        write_atomically(out / "noise.svg", noise_plot(found))
-        write_atomically(out / "gradients.svg", gradients_plot(found))
+        write_atomically(out / "lesions.svg", lesions_plot(sources))
+        write_atomically(out / "noise.svg", noise_plot(noise))
+        write_atomically(out / "gradients.svg", gradients_plot(sources, measured))
     return found
 
 
@@ -147,7 +146,7 @@ def _measure(m: Measure) -> str:
         return "-"
     number = _ratio if m.ratio else _signed
     if math.isnan(m.low):
-        return f"{number(m.value)} (one seed)"
+        return f"{number(m.value)} (no interval)"
     return number(m.value) if m.low == m.high and not m.seeds else f"{number(m.value)} ({_ends(m, number)})"
 
 
@@ -208,13 +207,19 @@ def _cost_and_gradient_tables(found: Findings) -> list[str]:
                 rows.append([source.size(rung), f"{work:.3g}", time])
         head = ["multi-task at", "multiply-adds of a photograph (forward)", "its time in training"]
         parts += [f"{source.name}:", markdown_table(head, rows)]
-        tilted = imbalances(source, found.measured)
+        tilted, maps = (imbalances(source, found.measured, kind) for kind in (WEIGHT, MAP))
         rows = [
-            [f"{cell}, seed {seed}, stage {stage + 1}, {when}", f"{value:.3g}", _said(value)]
+            [
+                f"{cell}, seed {seed}, stage {stage + 1}, {when}",
+                f"{value:.3g}",
+                _said(value),
+                f"{maps.get((cell, seed, stage, when), math.nan):.3g}",
+            ]
             for (cell, seed, stage, when), value in tilted.items()
         ]
         if rows:
-            parts.append(markdown_table(["run", "imbalance, first over last layers", "gradients"], rows))
+            head = ["run", "imbalance of weight layers", "gradients", "gradient of the first map over that of the last"]
+            parts.append(markdown_table(head, rows))
     return [*parts, "![Gradients layer by layer](gradients.svg)"]
 
 
@@ -233,7 +238,9 @@ def _race_tables(found: Findings) -> list[str]:
             row = [against, f"{race.target:.3f}"]
             for one in (race.multi_cell, race.direct):
                 where = f"pass {one.passes}, stage {one.stage + 1}" if one.reached else f"never; best {one.best:.3f}"
-                row += [where, duration(one.seconds), f"{one.multiply_adds:.3g}"]
+                row += [where, f"{one.seconds:.3g} s", f"{one.multiply_adds:.3g}"]
+            if not race.counts:
+                row[1] += " (no better than chance: not counted)"
             rows.append(row)
         head = ["direct run", "target", "M2CNN there at", "time", "multiply-adds", "direct there at", "time"]
         parts += [f"{source.name}:", markdown_table([*head, "multiply-adds"], rows)] if rows else []
@@ -256,9 +263,10 @@ def _notes(found: Findings) -> str:
         "by true labels.",
         "AUC: the severity of grade 1 (or 2 to 4) above that of grade 0, over photographs of these grades alone.",
         f"Time to the kappa: all stages, until the validation kappa of a pass, in whatever stage, is the direct run's "
-        f"best (same seed) minus {MARGIN:g}; validation included. multiply-adds: forward passes of training. A run "
-        "that was stopped and went on lacks the time of the pass that it was stopped in. Times of a busy machine are "
-        "upper bounds.",
+        f"best (same seed) minus {MARGIN:g}; validation included. Where that is no better than chance nothing counts. "
+        "Numbers that are equal for all seeds have an interval without width. multiply-adds: forward passes of "
+        "training. A run that was stopped and went on lacks the time of the pass that it was stopped in. Times of a "
+        "busy machine are upper bounds.",
         f"Gradients: over the first {BATCHES} training batches of a stage. imbalance: relative gradient norm of the "
         f"first tenth of the weight layers over that of the last; they vanish below 1/{FACTOR:g} and explode above "
         f"{FACTOR:g}; the poster gives no rule, this one is ours. In the table of parts it is taken as its distance "
@@ -288,65 +296,3 @@ def _csv_row(part: Part) -> list[object]:
         " ".join(map(str, m.seeds)),
         part.note,
     ]
-
-
-# --- plots ---
-
-
-def lesions_plot(found: Findings, form: str = "svg") -> bytes:
-    """AUC of grade 1 against 0 by size, a panel for each table."""
-    panels, ticks = [], [f"{name}\nsize" for name in RUNGS]
-    for source in found.sources:
-        lines = []
-        for arm, decode in SIZE_ALONE:
-            every = [source.lesions.estimate(source.key(arm, decode, rung), SMALL) for rung in range(3)]
-            lines.append(_line(arm, decode, every))
-        panels.append((source.name, lines))
-    if len(found.sources) == 1:
-        ticks = [found.sources[0].size(rung) for rung in range(3)]
-    return lines_svg(panels, ticks, "AUC of grade 1 against 0", "", form)
-
-
-def noise_plot(found: Findings, form: str = "svg") -> bytes:
-    """Kappa of test patients by the share of wrong labels."""
-    table, every = found.noise, (0.0, *shares(found.noise))
-    lines = [
-        _line(arm, decode, [table.measured.estimate(table.key(arm, decode, 0, share)) for share in every])
-        for arm, decode in SIZE_ALONE
-    ]
-    ticks = [f"{100 * share:g} % wrong" for share in every]
-    return lines_svg([(f"{table.name}, {table.size(0)}", lines)], ticks, "quadratic weighted kappa", "", form)
-
-
-def _line(arm: str, decode: str, every: Sequence) -> Line:
-    nothing = [math.nan] * len(every)
-    values, low, high = ([getattr(e, name) for e in every] for name in ("value", "low", "high"))
-    return Line(f"{ARMS[arm]}, {decode}", PAINT[arm, decode], range(len(every)), values, low, high, nothing)
-
-
-def gradients_plot(found: Findings, form: str = "svg") -> bytes:
-    """Relative gradient norms of the weight layers, from the input to the outputs: start and end, run by run."""
-    panels = []
-    for source in found.sources:
-        for when in (START, END):
-            curves = []
-            for number, (arm, rung) in enumerate((("mt", 0), ("mt", 2), ("direct", 2), ("m2cnn", 2))):
-                values = _by_layer(found.measured, source, arm, rung, when)
-                colour = COLOURS[number % len(COLOURS)]
-                curves += [(f"{ARMS[arm]}, {source.size(rung)}", colour, values)] if values else []
-            title = "at the start" if when == START else "after training"
-            panels.append((f"{source.name}, {title}", curves))
-    return curves_by_place_svg(panels, "layer: share of the way", "gradient norm / weight norm", form)
-
-
-def _by_layer(measured: Sequence[Measurement], source: Source, arm: str, rung: int, when: str) -> list[float]:
-    """Of a run's last stage: geometric means over seeds, layer by layer."""
-    cell = source.cell(arm, rung)
-    if cell is None:
-        return []
-    last, places = len(cell.recipe.stages) - 1, {}
-    for one in measured:
-        where = (one.source, one.cell, one.stage, one.when, one.kind)
-        if where == (source.name, cell.name, last, when, WEIGHT) and one.relative > 0:
-            places.setdefault(one.place, []).append(math.log(one.relative))
-    return [math.exp(np.mean(places[place])) for place in sorted(places)]
