@@ -39,9 +39,9 @@ METRICS, CURVES = "metrics.csv", "curves.svg"
 MakeBar = Callable[[Recipe, int, Progress], Bar]  # of a recipe, how many photographs, and where the run is
 
 
-def name_of(member: Member) -> str:
-    """A member's name; "member" where it is the only one and has none."""
-    return member.name or "member"
+def name_of(name: str) -> str:
+    """What a member of that name is called on disk; "member" where it is the only one and has none."""
+    return name or "member"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Part:
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:
     """The member's bundles by name: one of each snapshot."""
     kept = part.member.snapshots
-    names = {name: name_of(part.member) + ("" if name in kept[:1] else f"-{name}") for name in kept}
+    names = {name: name_of(part.member.name) + ("" if name in kept[:1] else f"-{name}") for name in kept}
     if all((part.bundle(snapshot) / SETTINGS).is_file() for snapshot in names):
         return {name: load_bundle(part.bundle(snapshot)) for snapshot, name in names.items()}
     part.folder.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ class Run:
 
     def part(self, member: Member) -> Part:
         """A member's own training; in a folder of its own where there is a combiner."""
-        folder = self.folder / "members" / name_of(member) if self.system.combiner else self.folder
+        folder = self.folder / "members" / name_of(member.name) if self.system.combiner else self.folder
         recipe = self.recipe.of(member.name)
         start = next(
             (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
@@ -231,7 +231,7 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
     done: dict[str, Bundle] = {}
     for number, member in enumerate(run.system.members, start=1):
         if run.system.combiner:
-            log.info("%s: member %s, %d of %d", run.system.name, name_of(member), number, len(run.system.members))
+            log.info("%s: member %s, %d of %d", run.system.name, name_of(member.name), number, len(run.system.members))
         part = run.part(member)
         part = replace(part, manifest=_with_pseudo_labels(run, part, done, cache)) if member.pseudo else part
         bundles = train_part(part, cache, bar)
