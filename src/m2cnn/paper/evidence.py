@@ -22,11 +22,11 @@ from m2cnn.cuts import fit_cuts
 from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, part_work, parts_of
-from m2cnn.part import METRICS, read_history
+from m2cnn.part import METRICS, name_of, read_history
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically
 from m2cnn.tasks import ROUNDING_CUTS, Classification, Task
-from m2cnn.train import ALONE, ENVIRONMENT, MANIFEST
+from m2cnn.train import ENVIRONMENT, MANIFEST
 
 FACTS, HOME = "facts.json", "predictions"
 SPLITS = ("val", "test")
@@ -88,9 +88,9 @@ def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int, after: float 
 
 def parts_in(folder: Path, cell: Cell) -> dict[str, Path]:
     """Where the members of a run were trained, by name; "" for one that stands alone."""
-    names = [member.name for member, _ in parts_of(cell.recipe)]
+    names = [name_of(member) for member, _ in parts_of(cell.recipe)]
     members = folder / "members"
-    return {name or ALONE: members / (name or ALONE) for name in names} if members.is_dir() else {"": folder}
+    return {name: members / name for name in names} if members.is_dir() else {"": folder}
 
 
 def history_name(member: str) -> str:
