@@ -25,7 +25,7 @@ from m2cnn.paper import running
 from m2cnn.paper.ablation import ablation_cells
 from m2cnn.paper.claims import acceleration, gradients, imbalances, races, read_source
 from m2cnn.paper.claims_runs import adopt, claims_plan, noise_cells, read_sources
-from m2cnn.paper.decisions import FAILS, HOLDS, NOT_RUN, OPEN, Measure, Part, decided, joined, over_seeds, student
+from m2cnn.paper.decisions import FAILS, HOLDS, NOT_RUN, OPEN, Measure, Part, decided, joined, over_seeds
 from m2cnn.paper.evidence import is_kept
 from m2cnn.paper.gradients import END, MAP, START, WEIGHT, Measurement, imbalance, norms, read_gradients, stages
 from m2cnn.paper.gradients import write_gradients as write_them
@@ -132,12 +132,6 @@ def test_the_interval_over_seeds_is_students():
     assert (one.value, one.seeds) == (0.7, (3,))
     assert math.isnan(one.low)
     assert math.isnan(over_seeds({}).value)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 40])
-def test_students_quantiles(freedom):
-    for p in (0.8, 0.975):
-        assert student(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=2e-3)
 
 
 # --- wrong labels ---

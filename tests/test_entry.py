@@ -90,10 +90,14 @@ def test_what_members_share_is_said_once_and_the_rest_in_a_table():
     assert "1024 px, 895 px of it shown" in rows["m51"] and "patients whose eyes differ by 1 or less" in rows["m51"]
     assert re.search(r" m53 +all patients +yes +yes$", rows["m53_2_psl"])
     assert re.search(r" - +all patients +no +no$", rows["m28"])
-    assert "every member's severity for both eyes, and the side\nfitted on      validation patients" in text
+    assert "every member's severity for both eyes, and the side\n" in text
+    assert re.search("fitted on +validation patients\ncuts +fitted on validation patients\n", text)
+    blend = show("m2cnn+blend", settings={"width": 1 / 8}).to_text()
+    assert re.search("fitted on +training patients\ncuts +fitted on validation patients\n", blend)
     views = show("o-o", settings={"width": 1 / 8}).to_text()
     assert re.search("picture +512 px, 448 px of it shown", views)
-    assert re.search("views +50 halton, from 0", views) and re.search("snapshots +loss, kappa, last", views)
+    assert re.search("fitted on +training patients\ncuts +as they stand\n", views)
+    assert re.search("views +50 halton, from 0", views) and re.search("snapshots +kappa, loss, last\n", views)
 
 
 def test_the_costs_add_up():

@@ -106,12 +106,29 @@ def test_the_other_eye_counts_and_a_missing_one_is_as_this(pair_run, rendered, t
     both = next(grader.grade_exams([[left, right]]))
     alone = grader.grade(left.source)
     assert both[0].severity != alone.severity
+    assert [grading.caution for grading in both] == ["", ""]
     # The same photograph as both eyes is what a missing eye is taken to be; but the side is known then.
     lonely = next(grader.grade_exams([[left]]))[0]
     (tmp_path / "broken.jpeg").write_bytes(b"no photograph")
     unreadable = next(grader.grade_exams([[left, Photo(tmp_path / "broken.jpeg", "right")]]))
     assert unreadable[0] == lonely
+    assert "the other eye was not seen" in lonely.caution == alone.caution
     assert not unreadable[1].gradable
+
+
+def test_a_combiner_that_overflows_gives_no_grade(pair_run, rendered):
+    grader = Grader.load(pair_run)
+    said = grader.combine
+
+    def broken(eyes):
+        decoded = said(eyes)
+        decoded.severity[0] = np.nan
+        return decoded
+
+    grader.combine = broken
+    first, second = next(grader.grade_exams([next(iter(by_patient(rendered)))]))
+    assert (first.gradable, first.grade, second.gradable) == (False, None, True)
+    assert "no finite number" in first.reason
 
 
 def test_evaluate_joins_the_eyes_of_a_patient(pair_run, rendered):
@@ -132,6 +149,7 @@ def test_names_of_files_tell_the_eyes(tmp_path):
     files = [tmp_path / name for name in ("1_left.jpeg", "1_right.jpeg", "IDRiD_1.jpg", "IDRiD_2.jpg", "2_right.jpeg")]
     found = [[photo.source.name for photo in exam] for exam in exams(files)]
     assert found == [["1_left.jpeg", "1_right.jpeg"], ["IDRiD_1.jpg"], ["IDRiD_2.jpg"], ["2_right.jpeg"]]
+    assert [len(exam) for exam in exams(files, joined=False)] == [1] * 5
 
 
 def test_an_interrupted_join_goes_on(pair_run, rendered, tmp_path):

@@ -33,7 +33,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
-HOMES |= {"fsspec": {"data.files"}}
+HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
 BASE = (
     "recipe",

@@ -15,7 +15,7 @@ from typing import TextIO
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_systems import systems_options
-from m2cnn.cli_table import table_ablation, table_options
+from m2cnn.cli_table import table_ablation, table_comparison, table_options
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -95,7 +95,9 @@ def grade(options: argparse.Namespace) -> int:
     with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         grader = Grader.load(options.model, options.backend)
         missed = 0
-        for grading in _write_as_read(file, chain.from_iterable(grader.grade_exams(exams(photographs)))):
+        for grading in _write_as_read(
+            file, chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
+        ):
             print(_as_json(grading) if options.json else _as_line(grading), flush=True)
             missed += not grading.gradable
     if not options.json:
@@ -111,13 +113,14 @@ def _as_line(grading: Grading) -> str:
     if not grading.gradable:
         return f"{grading.image}: not gradable: {grading.reason}"
     said = f"grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}"
-    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}"
+    caution = f" ({grading.caution})" if grading.caution else ""
+    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{caution}"
 
 
 def _write_as_read(file: TextIO, gradings: Iterable[Grading]) -> Iterable[Grading]:
     """Each row is on disk before the next photograph is graded: nothing is lost when something breaks."""
     chances = [f"p{grade}" for grade in range(NUM_GRADES)]
-    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "system", "model"]
+    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model"]
     writer = csv.writer(file)
     writer.writerow([*plain, *chances, "note"])
     for grading in gradings:
@@ -257,6 +260,7 @@ RESUME = {
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     table_ablation: "; the same command continues",
+    table_comparison: "; the same command continues",
 }
 
 

@@ -24,6 +24,7 @@ SHORT = ("width", "ladder", "trunk", "cell", "weights")  # of network.*
 
 def table_options(one: argparse.ArgumentParser) -> None:
     verbs = one.add_subparsers(required=True, metavar="VERB")
+    _comparison_options(verb(verbs, "comparison", table_comparison, "the systems as whole entries, side by side"))
     _ablation_options(verb(verbs, "ablation", table_ablation, "loss, decode, size and cells, each alone, and controls"))
     _claims_options(verb(verbs, "claims", table_claims, "the poster's claims: holds, does not hold, undecided"))
 
@@ -50,6 +51,50 @@ def _ablation_options(one: argparse.ArgumentParser) -> None:
     for name in SHORT:
         one.add_argument(f"--{name}", help=f"short for network.{name}=...")
     one.epilog = "KEY=VALUE changes any setting, of all cells alike: stages.0.lr=0.002 fit_cuts=true. " + DISCLAIMER
+
+
+def _comparison_options(one: argparse.ArgumentParser) -> None:
+    shared_options(one)
+    named = "a row's recipe, packaged or FILE.toml; may be repeated (default: the packaged slim one of the system)"
+    one.add_argument("--recipe", action="append", default=[], metavar="NAME=RECIPE", help=named)
+    one.add_argument("--full", action="store_true", help="the recipes of published width instead of the slim ones")
+    same = "multiply-adds of a photograph over a whole training, or a row: all get about that (default: the recipes')"
+    one.add_argument("--budget", default="", metavar="NUMBER|NAME", help=same)
+    one.add_argument("--reference", default="m2cnn", help="the row that differences are to (default: m2cnn)")
+    one.epilog = (
+        "KEY=VALUE changes a setting of all rows, NAME:KEY=VALUE of one: split.seed=1 min-pooling:stages.*.epochs=3. "
+        + DISCLAIMER
+    )
+
+
+def table_comparison(options: argparse.Namespace) -> int:
+    require("torch", "train")
+    from m2cnn.paper.comparison import comparison_cells, recipe_files, settled_precision
+    from m2cnn.paper.comparison_page import NAMES, check_reference, write_report
+    from m2cnn.paper.running import PLAN, Plan, read_plan
+
+    out, seeds = Path(options.out), seeds_of(options.seeds)
+    check_reference(options.reference)
+
+    def planned(manifest: Manifest) -> Plan:
+        files = recipe_files(dict(map(_named, options.recipe)), options.full)
+        cells = comparison_cells(options.settings, files, options.budget)
+        before = read_plan(out).cells if (out / PLAN).is_file() else ()
+        asked = {"recipes": files, "budget": options.budget}
+        command = shlex.join(["m2cnn", *sys.argv[1:]])
+        return Plan("comparison", settled_precision(cells, before), seeds, manifest.digest(), command, asked)
+
+    def report(plan: Plan) -> object:
+        return write_report(out, plan, options.replicates, options.reference)
+
+    return made(options, planned, report, out / NAMES[0])
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not value:
+        raise SettingError("--recipe", f'"{text}"', "NAME=RECIPE, such as o-o=mine.toml")
+    return name, value
 
 
 def table_ablation(options: argparse.Namespace) -> int:
@@ -119,7 +164,7 @@ def made(
     else:
         require("lightning", "train")
         if not options.data:
-            raise SettingError("table", "no --data", "m2cnn table ablation --data DATA --out OUT")
+            raise SettingError("table", "no --data", "--data DATA --out OUT")
         manifest = open_data(options.data, options.images)
         plan = planned(manifest)
         cells = chosen(plan.cells, [name for name in options.only.split(",") if name])

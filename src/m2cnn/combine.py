@@ -41,13 +41,15 @@ class Combiner:
 
     cuts: four increasing severities.  fit_cuts: whether fitting moves them to the best kappa (m2cnn.cuts).
 
-    uses_features, uses_photograph: what of `Eyes` it reads; reads: the same in words.
+    joins_eyes: whether it looks at the other eye.  uses_features, uses_photograph: what of `Eyes` it reads; reads: the
+    same in words.
     splits: the photographs that it is fitted on, () where there is nothing to fit.
     """
 
     cuts: tuple[float, ...] = ROUNDING_CUTS
     fit_cuts: bool = False
     name: ClassVar[str]
+    joins_eyes: ClassVar[bool] = True
     uses_features: ClassVar[bool] = False
     uses_photograph: ClassVar[bool] = False
     reads: ClassVar[str]
@@ -122,6 +124,7 @@ class Mean(Combiner):
 
     answer: str = "severity"
     name: ClassVar[str] = "mean"
+    joins_eyes: ClassVar[bool] = False
     reads: ClassVar[str] = "every member's answer for this eye alone"
 
     def __post_init__(self) -> None:

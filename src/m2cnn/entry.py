@@ -191,7 +191,8 @@ def _combiner_text(combiner: Combiner | None) -> str:
         return f"{'combiner':<15}none: the member stands alone"
     settings = _words(combiner.to_dict(), "name")
     fitted = " and ".join(PATIENTS[split] for split in combiner.splits) or "nothing: there is nothing to fit"
-    lines = {"combiner": f"{combiner.name}: {settings}", "reads": combiner.reads, "fitted on": fitted}
+    cuts = f"fitted on {PATIENTS['val']}" if combiner.fit_cuts else "as they stand"
+    lines = {"combiner": f"{combiner.name}: {settings}", "reads": combiner.reads, "fitted on": fitted, "cuts": cuts}
     return "\n".join(f"{key:<15}{value}" for key, value in lines.items())
 
 

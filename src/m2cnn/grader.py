@@ -25,6 +25,8 @@ from m2cnn.tasks import Decoded
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 Source = str | Path | bytes
+NOT_FINITE = "the network gave no finite number"
+ALONE = "the other eye was not seen: it is taken to be as this one"
 
 
 class Photo(NamedTuple):
@@ -124,25 +126,40 @@ class Grader:
             finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for each in answers for part in each])
             for i in np.asarray(rows)[~finite]:
                 # A network that overflows must not hand out a grade.
-                said[int(i)] = ungradable(photos[i].name, "the network gave no finite number", *self._origin)
+                said[int(i)] = ungradable(photos[i].name, NOT_FINITE, *self._origin)
             good = [photos[i] for i in np.asarray(rows)[finite]]
-            decoded = self._decode(good, [(o[finite], f[finite]) for o, f in answers]) if good else None
-            for k, i in enumerate(np.asarray(rows)[finite]):
-                said[int(i)] = self._grading(photos[i].name, decoded, k)
+            if good:
+                gradings = self._decide_good(good, [(o[finite], f[finite]) for o, f in answers])
+                said |= dict(zip(map(int, np.asarray(rows)[finite]), gradings, strict=True))
         return [said[i] for i in range(len(photos))]
 
-    def _decode(self, photos: list[Prepared], answers: list[tuple[np.ndarray, np.ndarray]]) -> Decoded:
+    def _decide_good(self, photos: list[Prepared], answers: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[Grading]:
         if self.combine is None:
-            return self.bundle.task.read(answers[0][0])
+            decoded, alone = self.bundle.task.read(answers[0][0]), np.zeros(len(photos), bool)
+        else:
+            eyes = self._eyes(photos, answers)
+            decoded, alone = self.combine(eyes), (eyes.other < 0) & self.joins_eyes
+        for row, photo in enumerate(photos):
+            if np.isfinite(decoded.severity[row]):
+                yield self._grading(photo.name, decoded, row, ALONE if alone[row] else "")
+            else:
+                yield ungradable(photo.name, NOT_FINITE, *self._origin)
+
+    def _eyes(self, photos: list[Prepared], answers: list[tuple[np.ndarray, np.ndarray]]) -> Eyes:
         patients, eyes = [str(photo.exam) for photo in photos], [photo.eye for photo in photos]
         numbers = None if photos[0].numbers is None else np.stack([photo.numbers for photo in photos])
-        return self.combine(eyes_of(self.bundle.networks, answers, numbers, patients, eyes))
+        return eyes_of(self.bundle.networks, answers, numbers, patients, eyes)
 
-    def _grading(self, name: str, decoded: Decoded, row: int) -> Grading:
+    def _grading(self, name: str, decoded: Decoded, row: int, caution: str) -> Grading:
         severity, grade = float(decoded.severity[row]), int(decoded.grade[row])
         probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[row])
         referable = grade >= ENDPOINTS["referable"]
-        return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin)
+        return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin, caution)
+
+    @property
+    def joins_eyes(self) -> bool:
+        """Whether a grade depends on the other eye."""
+        return self.bundle.combiner is not None and self.bundle.combiner.joins_eyes
 
     @property
     def _origin(self) -> tuple[str, str]:
@@ -173,15 +190,16 @@ def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable, depth: int
         yield queue.popleft().result()
 
 
-def exams(photographs: Iterable[Path]) -> list[list[Photo]]:
+def exams(photographs: Iterable[Path], joined: bool = True) -> list[list[Photo]]:
     """Photographs of one folder whose names say the same patient and which eye (7_left.jpeg, 7_right.jpeg): one exam.
 
-    In the order of the first photograph of each; one whose name says no eye is an exam of its own.
+    In the order of the first photograph of each; one whose name says no eye is an exam of its own, as all are unless
+    they are `joined`.
     """
     found: dict[tuple, list[Photo]] = {}
     for number, path in enumerate(photographs):
         patient, eye = patient_and_eye(path.name)
-        found.setdefault((path.parent, patient) if eye else (number,), []).append(Photo(path, eye))
+        found.setdefault((path.parent, patient) if eye and joined else (number,), []).append(Photo(path, eye))
     return list(found.values())
 
 

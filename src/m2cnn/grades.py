@@ -41,6 +41,7 @@ class Grading:
 
     probabilities: five numbers that sum to 1, or None for a system that gives a severity alone.
     severity: 0..4, continuous.  reason: why not gradable, else "".  model: the bundle's hash.
+    caution: what a reader must know of a grade that is given, else "": such as an other eye that was not seen.
     """
 
     image: str
@@ -52,6 +53,7 @@ class Grading:
     reason: str
     system: str
     model: str
+    caution: str = ""
 
     def as_dict(self) -> dict:
         """Plain values for JSON, with the grade's name and the disclaimer."""

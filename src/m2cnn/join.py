@@ -121,13 +121,13 @@ def _said(
     """Outputs (N, K) and features (N, 2 D) of a member."""
     reader: Reader | None = None
     parts = []
-    for start in tqdm(range(0, len(rows), KEPT), f"features of {name or bundle.system}", disable=None, leave=False):
+    for start in tqdm(range(0, len(rows), KEPT), f"features of {name}", disable=None, leave=False):
         some = rows[start : start + KEPT]
-        path = features / f"{name or 'member'}-{bundle.hash}-{_named(some)}.npz"
+        path = features / f"{name}-{bundle.hash}-{_named(some)}.npz"
         if not path.is_file():
             reader = reader or bundle.readers()[0]
-            pictures = store.pictures(bundle.prepared)[[store.index[row.image] for row in some]]
-            _keep(path, *reader.read(pictures))
+            places = [store.index[row.image] for row in some]
+            _keep(path, *reader.read_some(store.pictures(bundle.prepared), places))
         with np.load(path, allow_pickle=False) as kept:
             parts.append((kept["outputs"], kept["features"]))
     outputs, vectors = zip(*parts, strict=True)

@@ -39,6 +39,11 @@ METRICS, CURVES = "metrics.csv", "curves.svg"
 MakeBar = Callable[[Recipe, int, Progress], Bar]  # of a recipe, how many photographs, and where the run is
 
 
+def name_of(name: str) -> str:
+    """What a member of that name is called on disk; "member" where it is the only one and has none."""
+    return name or "member"
+
+
 @dataclass(frozen=True)
 class Part:
     """One member of a run: trained by its own recipe in its own folder.
@@ -67,7 +72,7 @@ class Part:
 def train_part(part: Part, cache: str | Path, bar: MakeBar) -> dict[str, Bundle]:
     """The member's bundles by name: one of each snapshot."""
     kept = part.member.snapshots
-    names = {name: part.member.name + ("" if name in kept[:1] else f"-{name}") for name in kept}
+    names = {name: name_of(part.member.name) + ("" if name in kept[:1] else f"-{name}") for name in kept}
     if all((part.bundle(snapshot) / SETTINGS).is_file() for snapshot in names):
         return {name: load_bundle(part.bundle(snapshot)) for snapshot, name in names.items()}
     part.folder.mkdir(parents=True, exist_ok=True)
@@ -263,7 +268,7 @@ def _with_fitted_cuts(part: Part, cached: Cached, network: nn.Module) -> Member:
     frame = framed(size, member.frame)
     reader = Reader(answers_of(network), member.task, member.views, size, frame, member.preprocess.background)
     rows = _rows(part, "val", cached)
-    outputs, _ = reader.read(cached.pictures(frame)[[cached.index[row.image] for row in rows]])
+    outputs, _ = reader.read_some(cached.pictures(frame), [cached.index[row.image] for row in rows])
     cuts = fit_cuts(member.task.read(outputs).severity, [row.grade for row in rows], member.task.cuts)
     return replace(member, task=member.task.with_cuts(tuple(float(c) for c in cuts)))
 

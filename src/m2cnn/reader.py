@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from m2cnn.tasks import Task
 # (N, S, S, 3) uint8 pictures -> outputs (N, K) and features (N, D), float32.
 Answers = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 AT_ONCE = 16  # pictures that a network is given at once
+KEPT = 64  # prepared pictures in memory
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Reader:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", self.views.drawn(self.size, self.frame))
+
+    def read_some(self, store: np.ndarray, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """`read` of these rows of a store of pictures, a few at a time in memory."""
+        starts = range(0, len(places), KEPT)
+        parts = [self.read(store[list(places[start : start + KEPT])]) for start in starts]
+        outputs, features = zip(*parts, strict=True)
+        return np.concatenate(outputs), np.concatenate(features)
 
     def read(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, frame, frame, 3) uint8 -> outputs (N, K) that read as the mean of the views', features (N, 2 D).

@@ -213,6 +213,27 @@ def _line(axes: Any, line: Line, aside: float) -> None:
     axes.plot(places, line.reference, "o:", mfc="none", color=line.colour, ms=7, lw=0.8)
 
 
+def dots_svg(
+    rows: Sequence[tuple[str, Sequence[float], float]], label: str, reference: str, form: str = "svg"
+) -> bytes:
+    """A line for each (name, (value, low, high), somebody else's value), the first on top; NaN for what there is not.
+
+    label: of the axis.  reference: names what is drawn hollow.  form: svg or png.
+    """
+    figure, (axes,) = _figure(1, 1.4 + 0.34 * len(rows))
+    figure.set_figwidth(7)
+    places = np.arange(len(rows))[::-1]
+    values, low, high = np.array([numbers for _, numbers, _ in rows], float).reshape(-1, 3).T
+    style = {"color": TWO[0], "mec": "0.3", "ms": 7, "capsize": 3, "lw": 1.6}
+    axes.errorbar(values, places, xerr=np.nan_to_num([values - low, high - values]), fmt="o", label="here", **style)
+    axes.plot([other for *_, other in rows], places, "o", mfc="none", color=TWO[1], ms=7, label=reference)
+    axes.set(xlabel=label, yticks=places, yticklabels=[name for name, *_ in rows], ylim=(-0.6, len(rows) - 0.4))
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    return _picture(figure, form)
+
+
 def curves_by_place_svg(
     panels: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[float]]]]], place: str, label: str, form: str = "svg"
 ) -> bytes:

@@ -39,7 +39,7 @@ from m2cnn.evaluate import evaluate, predict
 from m2cnn.grader import Grader
 from m2cnn.join import join
 from m2cnn.models import PlainSettings
-from m2cnn.part import MakeBar, Part, at, precision_of, train_part
+from m2cnn.part import MakeBar, Part, at, name_of, precision_of, train_part
 from m2cnn.predictions import write_predictions
 from m2cnn.recipe import Recipe, check_stages, recipe_from_dict
 from m2cnn.systems import Member, System, described, get
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 
 RUN, RECIPE, ENVIRONMENT, DONE = "run.json", "recipe.json", "environment.json", "done.json"
 PICTURES, LEAKS = "pictures", "leaks"  # what there may be before a run begins
-ALONE = "member"  # the name of a member that has none, beside a combiner
 MANIFEST, FEATURES, LABELS = "manifest.csv", "features", "pseudo-labels"
 
 
@@ -65,7 +64,7 @@ class Run:
 
     def part(self, member: Member) -> Part:
         """A member's own training; in a folder of its own where there is a combiner."""
-        folder = self.folder / "members" / (member.name or ALONE) if self.system.combiner else self.folder
+        folder = self.folder / "members" / name_of(member.name) if self.system.combiner else self.folder
         recipe = self.recipe.of(member.name)
         start = next(
             (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
@@ -230,7 +229,9 @@ def with_splits(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) 
 def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
     cache = cache or run.folder / PICTURES
     done: dict[str, Bundle] = {}
-    for member in run.system.members:
+    for number, member in enumerate(run.system.members, start=1):
+        if run.system.combiner:
+            log.info("%s: member %s, %d of %d", run.system.name, name_of(member.name), number, len(run.system.members))
         part = run.part(member)
         part = replace(part, manifest=_with_pseudo_labels(run, part, done, cache)) if member.pseudo else part
         bundles = train_part(part, cache, bar)

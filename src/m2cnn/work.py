@@ -18,12 +18,12 @@ def multiply_adds(member: Member, at: Stage | int) -> int:
     Raises SettingError for a size, cells or part that the network does not have, SizeError for too small a size,
     MissingExtra without torch.
     """
-    stage = Stage(epochs=1, size=at) if isinstance(at, int) else at
-    network, outputs = member.network, member.task.outputs
-    if not isinstance(network, PlainSettings):
-        return _of_any(network, outputs, stage)
-    plain = json.dumps(network.without_weights().to_dict(), sort_keys=True)
-    return _of_plain(type(network), plain, outputs, stage.size, stage.cells, stage.part)
+    return _counted(member, at)[0]
+
+
+def parameters(member: Member, at: Stage | int) -> int:
+    """Of a member's network, as it is in a stage; `at` and errors as for `multiply_adds`."""
+    return _counted(member, at)[1]
 
 
 def grading_work(member: Member, at: Stage | int) -> int:
@@ -39,15 +39,26 @@ def passes(member: Member) -> int:
     return len(member.snapshots) * member.views.count if member.joins else 0
 
 
+def _counted(member: Member, at: Stage | int) -> tuple[int, int]:
+    """Multiply-adds of a picture, and parameters."""
+    stage = Stage(epochs=1, size=at) if isinstance(at, int) else at
+    network, outputs = member.network, member.task.outputs
+    if not isinstance(network, PlainSettings):
+        return _of_any(network, outputs, stage)
+    plain = json.dumps(network.without_weights().to_dict(), sort_keys=True)
+    return _of_plain(type(network), plain, outputs, stage.size, stage.cells, stage.part)
+
+
 @lru_cache(maxsize=256)
-def _of_plain(kind: type[PlainSettings], plain: str, outputs: int, size: int, cells: int, part: int) -> int:
+def _of_plain(kind: type[PlainSettings], plain: str, outputs: int, size: int, cells: int, part: int) -> tuple[int, int]:
     require("torch", "train")
     from m2cnn.models.describe import describe_network
 
-    return describe_network(kind.from_dict(json.loads(plain)), outputs, size, cells, part).multiply_adds
+    found = describe_network(kind.from_dict(json.loads(plain)), outputs, size, cells, part)
+    return found.multiply_adds, found.parameters
 
 
-def _of_any(network: object, outputs: int, stage: Stage) -> int:
+def _of_any(network: object, outputs: int, stage: Stage) -> tuple[int, int]:
     """Of a network that has no settings of ours."""
     import torch
 
@@ -58,4 +69,4 @@ def _of_any(network: object, outputs: int, stage: Stage) -> int:
     with torch.device("meta"):
         built = network.build(outputs, stage.cells).eval()
     rows, _ = measure(built, parts_of(built, PlainSettings().sources(), {}), stage.size)
-    return sum(row.multiply_adds for row in rows)
+    return sum(row.multiply_adds for row in rows), sum(row.parameters for row in rows)

@@ -2,6 +2,7 @@
 
 OUT/predictions/NAME-seedK/scores-val.csv scores-test.csv prob-val.csv prob-test.csv    predictions, one file per decode
 OUT/predictions/NAME-seedK/metrics.csv                                                  one row per pass
+OUT/predictions/NAME-seedK/own-val.csv own-test.csv metrics-MEMBER.csv                  of a whole entry
 OUT/predictions/NAME-seedK/facts.json                                                   photographs, time, work, bundle
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields, replace
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from m2cnn.bundle import Bundle, load_bundle
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
-from m2cnn.paper.grid import Cell, stage_work
-from m2cnn.part import METRICS, read_history
+from m2cnn.paper.grid import Cell, part_work, parts_of
+from m2cnn.part import METRICS, name_of, read_history
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically
 from m2cnn.tasks import ROUNDING_CUTS, Classification, Task
@@ -28,6 +30,7 @@ from m2cnn.train import ENVIRONMENT, MANIFEST
 
 FACTS, HOME = "facts.json", "predictions"
 SPLITS = ("val", "test")
+OWN = "own"  # the decode of a whole entry: its grades as it gives them
 DIGITS = 4  # of probabilities and severities that are kept; the grade itself is kept too
 
 
@@ -37,6 +40,9 @@ class Facts:
 
     seconds: of training, validation included.  images_per_second: of training, mean over the passes' seconds.
     best: validation kappa of the pass that was kept.
+    after: seconds after the last pass: export, combiner, evaluation; of the process that ended the run.
+
+    Of several members: photographs are the first one's, best is their mean, all else their sum.
     """
 
     cell: str
@@ -52,6 +58,7 @@ class Facts:
     m2cnn: str
     accelerator: str
     threads: int
+    after: float = 0.0
 
 
 def evidence_of(out: Path, run: str) -> Path:
@@ -63,7 +70,7 @@ def is_kept(out: Path, run: str) -> bool:
     return (evidence_of(out, run) / FACTS).is_file()
 
 
-def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int) -> None:
+def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int, after: float = 0.0) -> None:
     """Copy from a finished run folder what the report needs; the facts last, so that half a copy is none."""
     bundle, home = load_bundle(folder), evidence_of(out, run)
     said = {split: folder / split / "predictions.csv" for split in SPLITS}
@@ -73,9 +80,21 @@ def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int) -> None:
         task = task_of(bundle.task, decode, tables["val"], cell.recipe.fit_cuts)
         for split, table in tables.items():
             write_predictions(rounded(read_as(table, task, decode)), home / f"{decode}-{split}.csv")
-    write_atomically(home / METRICS, (folder / METRICS).read_bytes())
-    facts = json.dumps(vars(_facts(folder, bundle, cell, seed)), indent=1)
-    write_atomically(home / FACTS, facts.encode() + b"\n")
+    for name, part in parts_in(folder, cell).items():
+        write_atomically(home / history_name(name), (part / METRICS).read_bytes())
+    facts = replace(_facts(folder, bundle, cell, seed), after=round(after, 2))
+    write_atomically(home / FACTS, json.dumps(vars(facts), indent=1).encode() + b"\n")
+
+
+def parts_in(folder: Path, cell: Cell) -> dict[str, Path]:
+    """Where the members of a run were trained, by name; "" for one that stands alone."""
+    names = [member.name for member, _ in parts_of(cell.recipe)]
+    members = folder / "members"
+    return {name_of(name): members / name_of(name) for name in names} if members.is_dir() else {"": folder}
+
+
+def history_name(member: str) -> str:
+    return f"metrics-{member}.csv" if member else METRICS
 
 
 def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
@@ -84,7 +103,7 @@ def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
     val: what the run says of validation patients. Where cuts are `fitted`, another decode's are fitted on them too, so
     that no decode has an advantage.
     """
-    if decode == task.decode or task.rule == "argmax" or not fitted:
+    if decode in (OWN, task.decode) or task.rule == "argmax" or not fitted:
         return task
     read = read_as(val, task, decode)
     known = read.gradable & (read.grade != NO_GRADE)
@@ -92,14 +111,15 @@ def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
 
 
 def read_as(table: Predictions, task: Task, decode: str) -> Predictions:
-    """The same outputs, read by another decode: "scores" is the severity that the table has, "prob" its probabilities.
+    """The same outputs, read by another decode: "scores" is the severity that the table has, "prob" its probabilities,
+    "own" the grade that it has.
 
     task: the one that wrote the table; its rule and cuts hold.
     """
-    if decode == task.decode:
-        # A score does not need the probabilities beside it, and the file is a third smaller.
+    if decode in (OWN, task.decode):
+        # A grade and a score do not need the probabilities beside them, and the file is a third smaller.
         plain = np.full_like(table.probabilities, np.nan)
-        return replace(table, probabilities=plain, place=None) if decode == "scores" else table
+        return table if decode == "prob" else replace(table, probabilities=plain, place=None)
     logits = np.log(np.maximum(table.probabilities[table.gradable], np.finfo(np.float32).tiny))
     read = Classification(rule=task.rule, cuts=task.cuts).read(logits.reshape(-1, NUM_GRADES))
     severity, decoded = table.severity.copy(), table.decoded.copy()
@@ -114,22 +134,25 @@ def rounded(table: Predictions) -> Predictions:
 
 
 def _facts(folder: Path, bundle: Bundle, cell: Cell, seed: int) -> Facts:
-    training = bundle.settings["training"]
-    history = read_history(folder)
     environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    photographs, seconds = training["photographs"], sum(row["seconds"] for row in history)
-    drawn = cell.recipe.sampling.total(photographs)  # in a pass
-    last = [row["val_kappa"] for row in history if row["stage"] == history[-1]["stage"]]
+    folders = list(parts_in(folder, cell).values())
+    recipes = [recipe for _, recipe in parts_of(cell.recipe)]
+    photographs = [load_bundle(part).settings["training"]["photographs"] for part in folders]
+    drawn = [recipe.sampling.total(count) for recipe, count in zip(recipes, photographs, strict=True)]  # in a pass
+    passes = [sum(stage.epochs for stage in recipe.stages) for recipe in recipes]
+    work = [sum(stages) for stages in part_work(cell.recipe)]
+    histories = [read_history(part) for part in folders]
+    seconds = sum(row["seconds"] for history in histories for row in history)
     return Facts(
         cell.name,
         seed,
-        photographs,
+        photographs[0],
         len(set(read_manifest(folder / MANIFEST).select("train").patients())),
-        cell.passes,
-        sum(stage_work(cell)) * drawn,
+        sum(passes),
+        sum(map(mul, work, drawn)),
         round(seconds, 2),
-        round(drawn * cell.passes / max(seconds, 1e-9), 2),
-        float(np.nanmax([-1.0, *last])),
+        round(sum(map(mul, drawn, passes)) / max(seconds, 1e-9), 2),
+        float(np.mean([_best(history) for history in histories])),
         bundle.hash,
         m2cnn.__version__,
         environment["accelerator"],
@@ -137,9 +160,15 @@ def _facts(folder: Path, bundle: Bundle, cell: Cell, seed: int) -> Facts:
     )
 
 
+def _best(history: list[dict[str, Any]]) -> float:
+    """Validation kappa of the last stage's best pass."""
+    last = [row["val_kappa"] for row in history if row["stage"] == history[-1]["stage"]]
+    return float(np.nanmax([-1.0, *last]))
+
+
 def read_facts(out: Path, run: str) -> Facts:
     values: dict[str, Any] = json.loads((evidence_of(out, run) / FACTS).read_text(encoding="utf-8"))
-    return Facts(**{field.name: values[field.name] for field in fields(Facts)})
+    return Facts(**{field.name: values[field.name] for field in fields(Facts) if field.name in values})
 
 
 def read_kept(out: Path, run: str, decode: str, split: str) -> Predictions | None:

@@ -9,12 +9,13 @@ from typing import Any
 from m2cnn.errors import M2cnnError, SettingError, did_you_mean
 from m2cnn.models import LADDERS
 from m2cnn.recipe import Recipe, Stage, load_recipe, recipe_from_dict
-from m2cnn.systems import get
+from m2cnn.systems import Member, get
 from m2cnn.work import multiply_adds
 
 # Before the user's own settings. No resampling: it would start again in each stage and so tell staged runs from direct
 # ones. Cuts by rounding, as the paper's decodes are read.
 FAIR = ("sampling.kind=all", "fit_cuts=false")
+APART = 100_003  # between the seeds of two runs of a member that has its own
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,15 @@ class Cell:
     noise: float = 0.0
 
     def seeded(self, seed: int) -> Recipe:
-        """The recipe of one run. The split keeps its own seed: every run has the same patients."""
-        return replace(self.recipe, seed=seed)
+        """The recipe of one run. The split keeps its own seed: every run has the same patients.
+
+        A member with a seed of its own gets another in every run, and never that of its fellows.
+        """
+        members = {
+            name: table | {"seed": table["seed"] + APART * seed} if "seed" in table else table
+            for name, table in self.recipe.members.items()
+        }
+        return replace(self.recipe, seed=seed, members=members)
 
     @property
     def size(self) -> int:
@@ -64,18 +72,34 @@ class Cell:
         return cls(values["name"], values["arm"], values["rung"], recipe, tuple(values["decodes"]), noise)
 
 
+def parts_of(recipe: Recipe) -> list[tuple[Member, Recipe]]:
+    """The members of a recipe's system in the order of their training, each with its own recipe."""
+    return [(member, recipe.of(member.name)) for member in get(recipe.system).customised(recipe).members]
+
+
 def forward_work(recipe: Recipe, stage: Stage) -> int:
     """Multiply-adds of one photograph through the first member's network of a stage; 0 where it cannot be built."""
-    member = get(recipe.system).customised(recipe).members[0]
+    return work_of(parts_of(recipe)[0][0], stage)
+
+
+def work_of(member: Member, stage: Stage) -> int:
+    """Multiply-adds of one photograph through a member's network of a stage; 0 where it cannot be built."""
     try:
         return multiply_adds(member, stage)
     except M2cnnError:  # its run will say why
         return 0
 
 
+def part_work(recipe: Recipe) -> list[list[int]]:
+    """Multiply-adds of one photograph in each stage of each member: all passes, forward alone (training costs about
+    three times).
+    """
+    return [[stage.epochs * work_of(member, stage) for stage in own.stages] for member, own in parts_of(recipe)]
+
+
 def stage_work(cell: Cell) -> list[int]:
-    """Multiply-adds of one photograph in each stage: all passes, forward alone (training costs about three times)."""
-    return [stage.epochs * forward_work(cell.recipe, stage) for stage in cell.recipe.stages]
+    """The same of all members, one after the other."""
+    return [work for part in part_work(cell.recipe) for work in part]
 
 
 # --- the pattern that all cells share ---
@@ -100,20 +124,21 @@ class Pattern:
         return tuple(self._stage(rung, count, part) for (rung, count), part in zip(cells, parts, strict=True))
 
     def _stage(self, rung: int, cells: int, passes: int) -> Stage:
-        first = self.recipe.stages[0]
-        factor = passes / first.epochs  # the schedule keeps its shape over more or fewer passes
-        return replace(
-            first,
-            epochs=passes,
-            rung=rung,
-            size=self.sizes[rung],
-            cells=cells,
-            drops=tuple(max(1, round(drop * factor)) for drop in first.drops),
-            warmup=first.warmup * factor,
-            decay=first.decay / factor,
-            new_lr=1.0,
-            new_epochs=0,
-        )
+        first = stretched(self.recipe.stages[0], passes)
+        return replace(first, rung=rung, size=self.sizes[rung], cells=cells, new_lr=1.0, new_epochs=0)
+
+
+def stretched(stage: Stage, passes: int) -> Stage:
+    """The stage over more or fewer passes; its schedule keeps its shape."""
+    factor = passes / stage.epochs
+    return replace(
+        stage,
+        epochs=passes,
+        drops=tuple(max(1, round(drop * factor)) for drop in stage.drops),
+        warmup=stage.warmup * factor,
+        decay=stage.decay / factor,
+        new_epochs=stage.new_epochs and max(1, round(stage.new_epochs * factor)),
+    )
 
 
 def pattern(

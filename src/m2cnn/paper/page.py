@@ -112,7 +112,7 @@ def _lead(results: Results) -> str:
     plan, test, val = results.plan, results.measured["test"], results.measured["val"]
     whole = len(plan.cells) * len(plan.seeds)
     done = [facts for by_seed in results.facts.values() for facts in by_seed.values()]
-    lines = [f"{results.runs} of {whole} runs are done, {len(results.failed)} failed; seeds {_listed(plan.seeds)}."]
+    lines = [f"{results.runs} of {whole} runs are done, {len(results.failed)} failed; seeds {listed(plan.seeds)}."]
     if done:
         one = done[0]
         lines.append(
@@ -127,7 +127,7 @@ def _lead(results: Results) -> str:
     return " ".join(lines) + command
 
 
-def _listed(seeds: Sequence[int]) -> str:
+def listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
@@ -140,13 +140,13 @@ def _matrix(results: Results) -> str:
         row = [f"{cells['mt', rung].size} ({published.SIZES[rung]})"]
         for arm, decode in keys:
             cell, paper = cells.get((arm, rung)), published.ablation(arm, decode, rung)
-            ours = "-" if cell is None else _estimate(results.measured["test"].estimate((cell.name, decode)))
+            ours = "-" if cell is None else estimated(results.measured["test"].estimate((cell.name, decode)))
             row.append(ours if paper is None else f"{ours}; paper {paper:.3f}")
         rows.append(row)
     return markdown_table(["px (paper)", *(f"{ARMS[arm]}, {decode}" for arm, decode in keys)], rows)
 
 
-def _estimate(estimate: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
     return "not run" if math.isnan(estimate.value) else shown(estimate.value, estimate.low, estimate.high)
 
 
@@ -156,7 +156,7 @@ def _verdicts(found: Sequence[Verdict]) -> str:
             v.claim,
             f"{v.paper:+.3f}",
             "-" if not v.gap.seeds else shown_difference(v.gap),
-            _digits(v.gap.detectable),
+            digits(v.gap.detectable),
             v.answer,
         ]
         for v in found
@@ -167,7 +167,7 @@ def _verdicts(found: Sequence[Verdict]) -> str:
     return f"{said}.\n\n{table}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
@@ -178,11 +178,11 @@ def _every_cell(results: Results, split: str) -> str:
         gap = _gap(results, split, cell, decode, "qwk")
         against = ["-", "-", "-"] if gap is None else [gap[0], "-", "-"]
         if gap is not None and gap[1].seeds:
-            against = [gap[0], shown_difference(gap[1]), _digits(gap[1].detectable)]
+            against = [gap[0], shown_difference(gap[1]), digits(gap[1].detectable)]
         paper = published.ablation(cell.arm, decode, cell.rung)
-        seeds = _listed(results.measured[split].seeds((cell.name, decode))) or "-"
+        seeds = listed(results.measured[split].seeds((cell.name, decode))) or "-"
         rows.append(
-            [cell.name, decode, seeds, *map(_estimate, estimates), "-" if paper is None else f"{paper:.3f}", *against]
+            [cell.name, decode, seeds, *map(estimated, estimates), "-" if paper is None else f"{paper:.3f}", *against]
         )
     head = [
         "cell",
@@ -278,15 +278,15 @@ def _csv_row(results: Results, cell: Cell, decode: str, split: str, metric: str)
     gap = [""] * 6
     if against is not None and against[1].seeds:
         d = against[1]
-        gap = [against[0], *map(_full, (d.value, d.low, d.high, d.p, d.detectable))]
+        gap = [against[0], *map(full, (d.value, d.low, d.high, d.p, d.detectable))]
     cost = [""] * 4
     if done:
         cost = [done[0].photographs, done[0].multiply_adds]
-        cost += [_full(sum(getattr(f, name) for f in done) / len(done)) for name in ("seconds", "images_per_second")]
+        cost += [full(sum(getattr(f, name) for f in done) / len(done)) for name in ("seconds", "images_per_second")]
     return [
         *(cell.name, cell.arm, cell.rung, cell.size, decode, split, metric, " ".join(map(str, seeds))),
-        *map(_full, (e.value, e.low, e.high)),
-        " ".join(_full(measured.of_seed(key, seed, metric)) for seed in seeds),
+        *map(full, (e.value, e.low, e.high)),
+        " ".join(full(measured.of_seed(key, seed, metric)) for seed in seeds),
         "" if paper is None else paper,
         *gap,
         cell.passes,
@@ -294,7 +294,8 @@ def _csv_row(results: Results, cell: Cell, decode: str, split: str, metric: str)
     ]
 
 
-def _full(value: float) -> str:
+def full(value: float) -> str:
+    """A number with all its digits, empty where undefined."""
     return "" if math.isnan(value) else repr(float(value))
 
 
@@ -304,8 +305,8 @@ def verdicts_csv(found: Sequence[Verdict]) -> bytes:
             v.claim,
             v.paper,
             v.answer,
-            *map(_full, (v.gap.value, v.gap.low, v.gap.high, v.gap.p, v.gap.detectable)),
-            _listed(v.gap.seeds),
+            *map(full, (v.gap.value, v.gap.low, v.gap.high, v.gap.p, v.gap.detectable)),
+            listed(v.gap.seeds),
         ]
         for v in found
     )

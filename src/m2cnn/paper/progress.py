@@ -39,10 +39,13 @@ class TableBar:
         quiet = not sys.stderr.isatty()
         self.bar = None if quiet else tqdm(total=1.0, bar_format=shape, desc="table", leave=True)
 
-    def run(self, name: str, stages: Sequence[float]) -> RunBar:
-        """What `train` takes as `bar` for the next run. stages: multiply-adds of each stage, all its passes."""
+    def run(self, name: str, stages: Sequence[float], recipes: Sequence[Recipe] = ()) -> RunBar:
+        """What `train` takes as `bar` for the next run. stages: multiply-adds of each stage, all its passes.
+
+        recipes: of the members, where there are several; `stages` are then those of all of them, in this order.
+        """
         self.number += 1
-        return RunBar(self, name, stages)
+        return RunBar(self, name, stages, recipes)
 
     def reach(self, done: float, skipped: bool = False) -> None:
         """So much is done now."""
@@ -77,12 +80,19 @@ class TableBar:
 
 
 class RunBar:
-    """The part of the bar that belongs to one run; calling it is what `m2cnn.bar.Bar(...)` is for a run alone."""
+    """The part of the bar that belongs to one run; calling it is what `m2cnn.bar.Bar(...)` is for a run alone, once for
+    each member that is not trained yet.
+    """
 
-    def __init__(self, table: TableBar, name: str, stages: Sequence[float]):
+    def __init__(self, table: TableBar, name: str, stages: Sequence[float], recipes: Sequence[Recipe] = ()):
         self.table, self.name, self.work, self.before = table, name, stages, table.done
+        self.recipes, self.member, self.first = recipes, 0, 0  # first: the member's first stage among all of them
+        self.passed = time.monotonic()
 
     def __call__(self, recipe: Recipe, photographs: int, start: Place) -> RunBar:
+        later = range(self.member, len(self.recipes))
+        number = next((number for number in later if self.recipes[number] == recipe), self.member)
+        self.first, self.member = sum(len(each.stages) for each in self.recipes[:number]), number + 1
         self.stages = recipe.stages
         self.batches = [-(-recipe.sampling.total(photographs) // stage.batch) for stage in self.stages]
         self.table.reach(self.before + self._done(start), skipped=True)
@@ -90,7 +100,8 @@ class RunBar:
 
     def _done(self, place: Place) -> float:
         passes = place.epoch + place.batch / self.batches[place.stage]
-        return sum(self.work[: place.stage]) + self.work[place.stage] * passes / self.stages[place.stage].epochs
+        number = self.first + place.stage
+        return sum(self.work[:number]) + self.work[number] * passes / self.stages[place.stage].epochs
 
     def step(self, place: Place) -> None:
         """After a batch."""
@@ -98,10 +109,15 @@ class RunBar:
 
     def finish(self, row: dict[str, Any]) -> None:
         """After a pass."""
+        self.passed = time.monotonic()
         stage = self.stages[row["stage"]]
         what = f"{row['size']} px, {row['cells']} cells, pass {row['epoch'] + 1}/{stage.epochs}"
         kappa = f"validation kappa {row['val_kappa']:.3f}, {row['images_per_second']:.0f} images/s"
         self.table.say(self.name, f"{what}, {row['seconds']:.1f} s, {kappa}")
+
+    def since(self) -> float:
+        """Seconds since the last pass."""
+        return time.monotonic() - self.passed
 
     def close(self) -> None:
         """The run is over, whole or broken: what it did not do is nobody's work now."""

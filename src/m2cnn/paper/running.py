@@ -25,10 +25,11 @@ from m2cnn.data.opening import complete
 from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import M2cnnError, SettingError
 from m2cnn.paper import evidence
-from m2cnn.paper.grid import Cell, Pattern, stage_work
+from m2cnn.paper.grid import Cell, Pattern, parts_of, stage_work
 from m2cnn.paper.noise import noisy
 from m2cnn.paper.progress import TableBar
 from m2cnn.part import precision_of
+from m2cnn.recipe import Recipe
 from m2cnn.systems import get
 from m2cnn.tables import write_atomically
 from m2cnn.train import DONE, LEAKS, PICTURES, RUN, resume, train, with_splits
@@ -49,16 +50,24 @@ class Job:
     def name(self) -> str:
         return f"{self.cell.name}-seed{self.seed}"
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """Of the members, in the order of their training."""
+        return [recipe for _, recipe in parts_of(self.cell.seeded(self.seed))]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table asks. data: digest of the manifest.  command: as typed, for the report."""
+    """What a table asks. data: digest of the manifest.  command: as typed, for the report.  asked: what else the report
+    of this table says of it.
+    """
 
     table: str
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     data: str
     command: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def jobs(self, cells: Sequence[Cell] | None = None, seeds: Sequence[int] | None = None) -> list[Job]:
         """Seed by seed, and cheap cells first: a table that is stopped early says the most it can."""
@@ -73,6 +82,7 @@ class Plan:
             "table": self.table,
             "command": self.command,
             "data": self.data,
+            "asked": self.asked,
             "seeds": list(self.seeds),
             "cells": [cell.to_dict() for cell in self.cells],
         }
@@ -87,7 +97,8 @@ def read_plan(out: Path) -> Plan:
     if values.get("schema") != SCHEMA:
         raise SettingError(out / PLAN, f"schema is {values.get('schema')!r}", f'"{SCHEMA}"', "Use the same m2cnn.")
     cells = tuple(Cell.from_dict(cell) for cell in values["cells"])
-    return Plan(values["table"], cells, tuple(values["seeds"]), values["data"], values["command"])
+    told = (values["data"], values["command"], values.get("asked", {}))
+    return Plan(values["table"], cells, tuple(values["seeds"]), *told)
 
 
 def settle(out: Path, plan: Plan) -> Plan:
@@ -100,7 +111,7 @@ def settle(out: Path, plan: Plan) -> Plan:
         if change := _change(before, plan):
             repair = "Give the same settings to go on, or another --out."
             raise SettingError(out / PLAN, f"it was begun with another {change}", "the same plan", repair)
-        plan = Plan(plan.table, plan.cells, tuple(sorted({*before.seeds, *plan.seeds})), plan.data, plan.command)
+        plan = replace(plan, seeds=tuple(sorted({*before.seeds, *plan.seeds})))
     write_atomically(out / PLAN, (json.dumps(plan.to_dict(), indent=1) + "\n").encode())
     return plan
 
@@ -185,10 +196,10 @@ class Table:
         return self.failed
 
     def _one(self, job: Job, table: TableBar, work: Sequence[float]) -> None:
-        bar = table.run(job.name, work)
+        bar = table.run(job.name, work, job.recipes)
         try:
             self._train(job, bar)
-            evidence.keep(self.out, job.name, self.folder(job), job.cell, job.seed)
+            evidence.keep(self.out, job.name, self.folder(job), job.cell, job.seed, bar.since())
             self.failed.pop(job.name, None)
         except (M2cnnError, MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.errno in FULL:
