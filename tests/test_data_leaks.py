@@ -225,7 +225,7 @@ def test_training_keeps_a_photograph_and_its_copy_on_one_side(rendered, tiny_rec
             picture = cv2.resize(cv2.imread(str(rendered.path(row))), (190, 190), interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(tmp_path / "p" / f"copy{n}.png"), picture)
             rows.append(Row(f"copy{n}.png", f"stranger {n}", grade=row.grade))
-    monkeypatch.setattr("m2cnn.train._go", lambda run, cache: run)
+    monkeypatch.setattr("m2cnn.train._go", lambda run, cache, bar: run)
     recipe = replace(tiny_recipe, split=replace(tiny_recipe.split, train=0.5, val=0.25, test=0.25))
     run = train(recipe, Manifest(tuple(rows), tmp_path / "p"), tmp_path / "run")
     side = {row.image: row.split for row in run.manifest}

@@ -12,9 +12,9 @@ from torch import nn
 
 from m2cnn.errors import SettingError, SizeError
 from m2cnn.export import TOLERANCE, export_onnx
-from m2cnn.fit import parameter_groups
 from m2cnn.models.o_o import Layer, OOSettings, map_sizes
 from m2cnn.models.o_o_net import FIRST_BIAS, MEAN, STD, RMSPool, UntiedConv, copy_kernels, maxout
+from m2cnn.optimiser import parameter_groups
 from m2cnn.recipe import Optimiser
 
 # Every row of the report's tables: number -> side of the map.

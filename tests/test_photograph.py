@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from m2cnn.errors import ImageError, NoFieldError
-from m2cnn.grader import Grader
+from m2cnn.grader import Grader, Photo
 from m2cnn.photograph import PhotographFile, read_image, read_photograph
 from m2cnn.preprocess import Preprocess
 from m2cnn.synthetic import render
@@ -122,7 +122,7 @@ def test_no_field_is_said(tmp_path):
 
 def test_grading_and_training_see_the_same_picture(large, tiny_run):
     grader = Grader.load(tiny_run)
-    _, picture = grader._prepare(large[1])
+    (picture,) = grader._prepare(Photo(large[1]), 0).pictures
     assert np.array_equal(picture, grader.bundle.preprocess.read(PhotographFile(large[1]), grader.bundle.size))
 
 

@@ -22,6 +22,7 @@ from m2cnn.train import train
 SLIM = {"width": 1 / 16, "repeats": (1, 1, 1), "ladder": "quarter"}
 TWINS = {"m28": "tiny-m41", "cyc28": "tiny-cyc28", "m47": "tiny-m47", "m41": "tiny-m41", "m42": "tiny-m41"}
 TWINS |= dict.fromkeys(("m51_1", "m52", "m53"), "tiny-m53")
+ALIKE = ("m41", "m42", "m51", "m51_1", "m52", "m58")
 SMALL = {"forest": {"trees": 5, "leaf": 3, "radius": 64}, "blend": {"epochs": 2, "units": 4}}
 SMALL |= {"elastic": {"folds": 3, "lambdas": 5}}
 
@@ -61,7 +62,7 @@ def tiny_row(name):
     """(system, recipe) of the tiny twin of a row."""
     row = SYSTEMS[name]
     # Of those that differ by their size alone, one.
-    members = tuple(tiny(member) for member in row.members if member.name not in ("m42", "m51", "m51_1", "m52", "m58"))
+    members = tuple(tiny(member) for member in row.members if member.name not in ALIKE)
     combiner = replace(row.combiner, **SMALL[row.combiner.name]) if row.combiner else None
     stages = {member.name: stages_of(member.network, row.cells) for member in members}
     tables = {"system": name, "stages": next(iter(stages.values())), "precision": "32"}

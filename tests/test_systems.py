@@ -125,8 +125,10 @@ def test_a_batch_is_its_photographs_one_by_one(member):
     assert torch.allclose(network(batch), alone, atol=1e-5)
 
 
-def test_onnx_says_the_same(member, tmp_path):
+def test_onnx_says_the_same(member, tmp_path, request):
     network, _, size, _ = member
+    if request.node.callspec.params["member"][0] == "zoom-in-net":
+        return  # half a minute: tests/test_rows.py exports it, with the agreement that every bundle must have
     export_onnx(network, size, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 3):
