@@ -26,7 +26,6 @@ from m2cnn.paper.comparison import (
     budget_of,
     comparison_cells,
     cost_of,
-    everywhere,
     fitted_to,
     multiplied,
     orderings,
@@ -96,7 +95,6 @@ def test_settings_of_all_rows_and_of_one():
     assert (found["o-o"].ema, found["m2cnn"].ema) == (0.5, 0.99)
     # Every stage of every member, those with stages of their own, too.
     assert [own.stages[0].epochs for _, own in parts_of(found["min-pooling"])] == [3, 3, 3]
-    assert everywhere("ema=1", found["min-pooling"]) == ["ema=1"]
 
 
 def test_a_recipe_of_ones_own(tmp_path):

@@ -37,6 +37,9 @@ def test_a_member_has_what_is_different_for_it():
     assert [recipe.of(name).augment.zoom for name in "abc"] == [1.5, 1.15, 1.15]
     assert [recipe.of(name).augment.colour for name in "ab"] == [0.5, 0.25]
     assert [recipe.of(name).stages[-1].batch for name in "ab"] == [32, 48]
+    short = load_recipe("o-o", ["stages.*.epochs=3", "stages.0.lr=0.5", "members.b.stages.1.epochs=4"])
+    assert [[stage.epochs for stage in short.of(name).stages] for name in "ab"] == [[3, 3, 3], [3, 4, 3]]
+    assert [short.of(name).stages[0].lr for name in "ab"] == [0.5, 0.003]
     with pytest.raises(SettingError, match=r'members\.b.*unknown key "stagse"'):
         load_recipe("o-o", ["members.b.stagse=1"])
     with pytest.raises(SettingError, match=r"members\.b: 3; expected a table"):

@@ -262,8 +262,15 @@ def _override(tables: dict, overrides: Sequence[str]) -> dict:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SettingError("override", f'"{text}"', "key=value, as in stages.1.epochs=3")
-        _assign(tables, key.split("."), parse_value(value), text)
+        for place in (key, *_members_own(tables, key)):
+            _assign(tables, place.split("."), parse_value(value), text)
     return tables
+
+
+def _members_own(tables: dict, key: str) -> list[str]:
+    """A setting of "stages.*" is one of the stages that members have of their own, too."""
+    members = tables.get("members", {}) if key.startswith("stages.*.") else {}
+    return [f"members.{name}.{key}" for name, own in members.items() if isinstance(own, dict) and "stages" in own]
 
 
 def _assign(table: Any, keys: list[str], value: Any, text: str) -> None:

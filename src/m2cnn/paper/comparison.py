@@ -84,7 +84,7 @@ def _recipe(name: str, file: str, settings: Sequence[str]) -> Recipe:
     if plain.system != name:
         raise SettingError(f"recipe of {name}", f'{file} is of system "{plain.system}"', f'system = "{name}"')
     try:
-        recipe = load_recipe(file, [each for text in settings for each in everywhere(text, plain)])
+        recipe = load_recipe(file, settings)
         get(name).customised(recipe)
     except M2cnnError as cause:
         raise SettingError(f"row {name}", str(cause).rstrip("."), repair="Of one row alone: NAME:KEY=VALUE.") from cause
@@ -96,12 +96,6 @@ def _packaged(name: str, full: bool) -> str:
     if file not in recipe_names():
         raise SettingError(f"row {name}", "it has no packaged recipe", "one", f"Give it: --recipe {name}=FILE.toml")
     return file
-
-
-def everywhere(text: str, recipe: Recipe) -> list[str]:
-    """A setting of "stages.*" is one of the members' own stages, too."""
-    own = [member for member, table in recipe.members.items() if "stages" in table]
-    return [text, *(f"members.{member}.{text}" for member in own if text.startswith("stages.*."))]
 
 
 def _same_patients(recipes: Mapping[str, Recipe]) -> None:
