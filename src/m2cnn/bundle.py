@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from m2cnn.combine import Combiner, combiner_from_dict
+from m2cnn.combine import INPUT as ROWS
+from m2cnn.combine import OUTPUT, Combiner, combiner_from_dict
 from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
 from m2cnn.data.views import Views
@@ -43,7 +44,6 @@ COMBINER, MEMBERS = "combiner.onnx", "members"
 FILES = (WEIGHTS, ONNX, KNOWN)
 COMBINED_FILES = (COMBINER, KNOWN)
 INPUT, OUTPUTS = "pictures", ("outputs", "features")
-ROWS = "rows"
 BACKENDS = ("onnx", "torch")
 
 
@@ -96,7 +96,7 @@ class Bundle:
     def combine(self) -> Callable[[Eyes], Decoded]:
         """How the answers of the members become grades."""
         session = open_session(self.folder / COMBINER)
-        return lambda eyes: self.task.read(session.run(["outputs"], {ROWS: self.combiner.rows(eyes)})[0])
+        return lambda eyes: self.task.read(session.run([OUTPUT], {ROWS: self.combiner.rows(eyes)})[0])
 
     def known(self) -> Known:
         """The photographs that this model must not be measured on."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from m2cnn.bundle import ROWS, Bundle
-from m2cnn.combine import Combiner
+from m2cnn.bundle import Bundle
+from m2cnn.combine import INPUT, OUTPUT, Combiner
 from m2cnn.combine_fit import Fitted, fit
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Cached, cache_pictures, taught
@@ -77,7 +77,7 @@ def _fit(combiner: Combiner, eyes: Eyes, rows: Sequence[Row], seed: int) -> Fitt
 def _cut_on_validation(fitted: Fitted, said: _Said) -> Fitted:
     eyes, rows = said.of(("val",))
     combiner = fitted.combiner
-    outputs = open_session(fitted.onnx).run(["outputs"], {ROWS: combiner.rows(eyes)})[0]
+    outputs = open_session(fitted.onnx).run([OUTPUT], {INPUT: combiner.rows(eyes)})[0]
     cuts = fit_cuts(combiner.task.read(outputs).severity, [row.grade for row in rows], combiner.cuts)
     combiner = replace(combiner, cuts=tuple(float(cut) for cut in cuts), fit_cuts=True)
     return replace(fitted, combiner=combiner, facts=fitted.facts | {"cuts_fitted_on": len(rows)})

@@ -24,7 +24,7 @@ from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, part_work, parts_of
 from m2cnn.part import METRICS, name_of, read_history
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions, write_predictions
-from m2cnn.tables import write_atomically
+from m2cnn.tables import write_atomically, write_json
 from m2cnn.tasks import ROUNDING_CUTS, Classification, Task
 from m2cnn.train import ENVIRONMENT, MANIFEST
 
@@ -83,7 +83,7 @@ def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int, after: float 
     for name, part in parts_in(folder, cell).items():
         write_atomically(home / history_name(name), (part / METRICS).read_bytes())
     facts = replace(_facts(folder, bundle, cell, seed), after=round(after, 2))
-    write_atomically(home / FACTS, json.dumps(vars(facts), indent=1).encode() + b"\n")
+    write_json(home / FACTS, vars(facts))
 
 
 def parts_in(folder: Path, cell: Cell) -> dict[str, Path]:

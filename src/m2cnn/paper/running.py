@@ -31,7 +31,7 @@ from m2cnn.paper.progress import TableBar
 from m2cnn.part import precision_of
 from m2cnn.recipe import Recipe
 from m2cnn.systems import get
-from m2cnn.tables import write_atomically
+from m2cnn.tables import write_json
 from m2cnn.train import DONE, LEAKS, PICTURES, RUN, resume, train, with_splits
 
 PLAN, FAILED, RUNS = "plan.json", "failed.json", "runs"
@@ -112,7 +112,7 @@ def settle(out: Path, plan: Plan) -> Plan:
             repair = "Give the same settings to go on, or another --out."
             raise SettingError(out / PLAN, f"it was begun with another {change}", "the same plan", repair)
         plan = replace(plan, seeds=tuple(sorted({*before.seeds, *plan.seeds})))
-    write_atomically(out / PLAN, (json.dumps(plan.to_dict(), indent=1) + "\n").encode())
+    write_json(out / PLAN, plan.to_dict())
     return plan
 
 
@@ -207,7 +207,7 @@ class Table:
             self.failed[job.name] = reason(error)
             table.say(job.name, f"failed: {self.failed[job.name]}")
         bar.close()
-        write_atomically(self.out / FAILED, (json.dumps(self.failed, indent=1) + "\n").encode())
+        write_json(self.out / FAILED, self.failed)
         self.after()
 
     def folder(self, job: Job) -> Path:
