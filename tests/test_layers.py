@@ -13,7 +13,7 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel",
+    "parallel checks",
     "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary eyes combine photograph_features reader",

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from m2cnn.checks import is_number
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.eyes import Eyes
 from m2cnn.grades import NUM_GRADES
@@ -56,7 +56,7 @@ class Combiner:
 
     def __post_init__(self) -> None:
         cuts = tuple(self.cuts) if isinstance(self.cuts, list | tuple) else ()
-        rising = len(cuts) == NUM_GRADES - 1 and all(map(_is_number, cuts)) and all(np.diff(cuts) > 0)
+        rising = len(cuts) == NUM_GRADES - 1 and all(map(is_number, cuts)) and all(np.diff(cuts) > 0)
         self._check(rising, "cuts", "four increasing numbers")
         object.__setattr__(self, "cuts", tuple(map(float, cuts)))
         self._check(isinstance(self.fit_cuts, bool), "fit_cuts", "true or false")
@@ -107,11 +107,11 @@ class Combiner:
 
     def _check_share(self, setting: str) -> None:
         value = getattr(self, setting)
-        self._check(_is_number(value) and 0 < value <= 1, setting, "a number above 0, at most 1")
+        self._check(is_number(value) and 0 < value <= 1, setting, "a number above 0, at most 1")
 
     def _check_amount(self, setting: str) -> None:
         value = getattr(self, setting)
-        self._check(_is_number(value) and value >= 0, setting, "a number, 0 or more")
+        self._check(is_number(value) and value >= 0, setting, "a number, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,3 @@ def combiner_from_dict(settings: dict[str, Any]) -> Combiner:
             repair = did_you_mean(key, known)
             raise SettingError(f"combiner {name}", f'unknown setting "{key}"', "a setting of that combiner", repair)
     return COMBINERS[name](**settings)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))

@@ -17,6 +17,7 @@ from m2cnn.data.manifest import Manifest, read_manifest, write_manifest
 from m2cnn.data.opening import complete
 from m2cnn.errors import SettingError
 from m2cnn.evaluate import evaluate
+from m2cnn.export import Origin
 from m2cnn.join import join
 from m2cnn.tables import write_atomically
 from m2cnn.train import FEATURES, MANIFEST, PICTURES, RUN
@@ -52,13 +53,10 @@ def combine_runs(
         combiner,
         manifest,
         out / "bundle",
+        Origin("+".join([*names, combiner.name]), f"{combiner.name} of {', '.join(members)}: ours", facts, known),
         features=out / FEATURES,
         cache=cache or out / PICTURES,
         seed=seed,
-        system=f"{'+'.join(names)}+{combiner.name}",
-        source=f"{combiner.name} of {', '.join(members)}: ours",
-        training=facts,
-        known=known,
     )
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in manifest):

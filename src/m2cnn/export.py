@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ from m2cnn.tables import write_json
 TOLERANCE = 1e-4  # largest difference between ONNX and torch that a bundle may have
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle comes from. system, source: the row's name, and what is known of it.  training: facts of it.
+
+    known: the photographs of training and validation, of `Known.to_bytes`.
+    """
+
+    system: str
+    source: str
+    training: dict[str, Any]
+    known: bytes
+
+
 class Both(nn.Module):
     """A network that gives outputs and features."""
 
@@ -61,31 +75,15 @@ def export_onnx(network: nn.Module, size: int, path: Path) -> None:
     export_module(network, example, path, INPUT, OUTPUTS)
 
 
-def save_bundle(
-    folder: Path,
-    network: nn.Module,
-    member: Member,
-    *,
-    system: str,
-    source: str,
-    size: int,
-    cells: int,
-    training: dict[str, Any],
-    known: bytes,
-) -> Bundle:
+def save_bundle(folder: Path, network: nn.Module, member: Member, origin: Origin, *, size: int, cells: int) -> Bundle:
     """Write, check and return a bundle. Nothing appears at `folder` until it is whole.
-
-    known: the photographs of training and validation, of `Known.to_bytes`.
 
     Raises BundleError where ONNX Runtime and torch disagree by more than 1e-4.
     """
     fresh = _fresh(folder)
     save_weights(network, fresh / WEIGHTS)
     export_onnx(network, size, fresh / ONNX)
-    (fresh / KNOWN).write_bytes(known)
     settings = {
-        "system": system,
-        "source": source,
         "network_kind": type(member.network).__name__,
         "network": member.network.to_dict(),
         "cells": cells,
@@ -95,22 +93,12 @@ def save_bundle(
         "views": member.views.to_dict(),
         "frame": member.frame,
     }
-    _write_settings(fresh, settings, FILES, training)
+    _write_settings(fresh, settings, FILES, origin)
     _check_agreement(load_bundle(fresh), network)
     return _settle(fresh, folder)
 
 
-def save_combined(
-    folder: Path,
-    members: dict[str, Bundle],
-    combiner: Combiner,
-    onnx: bytes,
-    *,
-    system: str,
-    source: str,
-    training: dict[str, Any],
-    known: bytes,
-) -> Bundle:
+def save_combined(folder: Path, members: dict[str, Bundle], combiner: Combiner, onnx: bytes, origin: Origin) -> Bundle:
     """Write, check and return the bundle of several members, or of both eyes; the members' bundles are copied into it.
 
     combiner, onnx: of m2cnn.combine_fit.
@@ -119,25 +107,23 @@ def save_combined(
     for name, bundle in members.items():
         shutil.copytree(bundle.folder, fresh / MEMBERS / name)
     (fresh / COMBINER).write_bytes(onnx)
-    (fresh / KNOWN).write_bytes(known)
     settings = {
-        "system": system,
-        "source": source,
         "members": {name: file_hash(bundle.folder / SETTINGS) for name, bundle in members.items()},
         "combiner": combiner.to_dict(),
         "task": combiner.task.to_dict(),
     }
-    _write_settings(fresh, settings, COMBINED_FILES, training)
+    _write_settings(fresh, settings, COMBINED_FILES, origin)
     load_bundle(fresh)
     return _settle(fresh, folder)
 
 
-def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], training: dict[str, Any]) -> None:
-    first = {"schema": SCHEMA, "m2cnn": m2cnn.__version__}
+def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], origin: Origin) -> None:
+    (folder / KNOWN).write_bytes(origin.known)
+    first = {"schema": SCHEMA, "m2cnn": m2cnn.__version__, "system": origin.system, "source": origin.source}
     last = {
         "labels": [vars(grade) for grade in GRADES],
         "endpoints": ENDPOINTS,
-        "training": training,
+        "training": origin.training,
         "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
         "disclaimer": DISCLAIMER,
         "files": {name: file_hash(folder / name) for name in files},

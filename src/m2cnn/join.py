@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from m2cnn.cuts import fit_cuts
 from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
-from m2cnn.export import save_combined
+from m2cnn.export import Origin, save_combined
 from m2cnn.eyes import Eyes
 from m2cnn.grader import eyes_of
 from m2cnn.onnx_session import open_session
@@ -42,31 +41,27 @@ def join(
     combiner: Combiner,
     manifest: Manifest,
     folder: Path,
+    origin: Origin,
     *,
     features: Path,
     cache: str | Path,
     seed: int,
     workers: int = 1,
-    system: str,
-    source: str,
-    training: dict[str, Any],
-    known: bytes,
 ) -> Bundle:
     """Fit the combiner on the graded photographs of its splits and write the bundle of all.
 
     Cuts that are fitted are fitted on validation patients.
 
-    features: a folder for what the members say.  cache: where prepared pictures are kept.  training, known: as of
-    save_bundle. Raises DataError where no photograph of those splits can be read, and what `combine_fit.fit` raises.
+    features: a folder for what the members say.  cache: where prepared pictures are kept.
+    Raises DataError where no photograph of those splits can be read, and what `combine_fit.fit` raises.
     """
     said = _Said(members, combiner, manifest, features, cache, workers)
     eyes, rows = said.of(combiner.splits or ("val",))
     late = combiner.fit_cuts and combiner.splits != ("val",)  # what is fitted on training patients does not cut there
     fitted = _fit(replace(combiner, fit_cuts=False) if late else combiner, eyes, rows, seed)
     fitted = _cut_on_validation(fitted, said) if late else fitted
-    training = training | {"combiner": fitted.facts}
-    names = {"system": system, "source": source, "training": training, "known": known}
-    return save_combined(folder, members, fitted.combiner, fitted.onnx, **names)
+    origin = replace(origin, training=origin.training | {"combiner": fitted.facts})
+    return save_combined(folder, members, fitted.combiner, fitted.onnx, origin)
 
 
 def _fit(combiner: Combiner, eyes: Eyes, rows: Sequence[Row], seed: int) -> Fitted:

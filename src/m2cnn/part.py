@@ -22,7 +22,7 @@ from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.dataset import Pictures
 from m2cnn.data.manifest import Manifest, Row
 from m2cnn.errors import DataError
-from m2cnn.export import save_bundle
+from m2cnn.export import Origin, save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.grades import NUM_GRADES
 from m2cnn.models import PlainSettings
@@ -104,16 +104,14 @@ def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bund
     # Sets of weights with the same quasi-random views would see no more than one of them.
     views = replace(member.views, start=member.views.start + member.snapshots.index(snapshot) * member.views.count)
     member = _with_fitted_cuts(replace(part, member=replace(member, views=views)), cached, network)
+    facts = _training_facts(part, cached)
     return save_bundle(
         part.bundle(snapshot),
         network,
         replace(member, network=at(member.network, final)),
-        system=part.system.name,
-        source=part.system.source,
+        Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes()),
         size=final.size,
         cells=final.cells,
-        training=_training_facts(part, cached),
-        known=(part.root / KNOWN).read_bytes(),
     )
 
 

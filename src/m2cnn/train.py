@@ -36,6 +36,7 @@ from m2cnn.data.splits import assign_splits
 from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.evaluate import evaluate, predict
+from m2cnn.export import Origin
 from m2cnn.grader import Grader
 from m2cnn.join import join
 from m2cnn.models import PlainSettings
@@ -253,13 +254,10 @@ def _joined(run: Run, members: dict[str, Bundle], cache: str | Path) -> Bundle:
         run.system.combiner,
         run.manifest,
         run.folder / "bundle",
+        Origin(run.system.name, run.system.source, facts, (run.folder / KNOWN).read_bytes()),
         features=run.folder / FEATURES,
         cache=cache,
         seed=run.recipe.seed,
-        system=run.system.name,
-        source=run.system.source,
-        training=facts,
-        known=(run.folder / KNOWN).read_bytes(),
     )
 
 

@@ -11,14 +11,14 @@ Coordinates are OpenCV's: x to the right, y down, the centre of the first pixel 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any, Self
 
 import cv2
 import numpy as np
 
+from m2cnn.checks import check_keys, is_number
 from m2cnn.errors import SettingError, did_you_mean
 
 # One uniform number each, in the order in which they are drawn. New ones come last: those before stay what they were.
@@ -87,12 +87,12 @@ class Augment:
     def __post_init__(self) -> None:
         for key, (low, high) in _RANGES.items():
             value = getattr(self, key)
-            _check(_is_number(value) and low <= value <= high, key, value, f"a number in {low}..{high}")
+            _check(is_number(value) and low <= value <= high, key, value, f"a number in {low}..{high}")
             object.__setattr__(self, key, float(value))
         for key in ("flip", "whole_px", "crop_apart"):
             _check(isinstance(getattr(self, key), bool), key, getattr(self, key), "true or false")
         axes, crop, how = self.flip_axes, self.crop, self.interpolation
-        _check(_is_number(axes) and axes in (1, 2), "flip_axes", axes, "1 or 2")
+        _check(is_number(axes) and axes in (1, 2), "flip_axes", axes, "1 or 2")
         _check(_is_crop(crop), "crop", crop, "lowest and highest share of the frame, above 0 and up to 2, or nothing")
         object.__setattr__(self, "crop", tuple(float(share) for share in crop))
         known = isinstance(how, str) and how in INTERPOLATIONS
@@ -237,26 +237,12 @@ def _colour(augment: Augment, drawn: dict[str, float]) -> tuple[float, float, fl
     return float(red), float(green), float(blue)
 
 
-def check_keys(place: str, values: object, kind: type) -> None:
-    """Whether plain values are a table of settings of a dataclass; SettingError names an unknown key."""
-    if not isinstance(values, Mapping):
-        raise SettingError(place, repr(values), "a table of settings")
-    known = [each.name for each in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise SettingError(place, f'unknown key "{key}"', "known keys", did_you_mean(str(key), known))
-
-
 def _check(holds: bool, key: str, value: object, expected: str, repair: str = "") -> None:
     if not holds:
         raise SettingError(f"augment.{key}", repr(value), expected, repair)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _is_crop(crop: object) -> bool:
-    if not isinstance(crop, list | tuple) or len(crop) not in (0, 2) or not all(_is_number(share) for share in crop):
+    if not isinstance(crop, list | tuple) or len(crop) not in (0, 2) or not all(is_number(share) for share in crop):
         return False
     return not crop or 0 < crop[0] <= crop[1] <= 2

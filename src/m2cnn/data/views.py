@@ -14,7 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from m2cnn.data.augment import DRAWS, Augment, View, apply, check_keys, view_of
+from m2cnn.checks import check_keys
+from m2cnn.data.augment import DRAWS, Augment, View, apply, view_of
 from m2cnn.errors import SettingError, did_you_mean
 
 KINDS = ("one", "random", "halton")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+from m2cnn.checks import is_number
 from m2cnn.errors import SettingError, did_you_mean
 
 if TYPE_CHECKING:
@@ -184,10 +184,6 @@ def differing(settings: PlainSettings, *chosen: str) -> tuple[str, ...]:
 
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{list(value) if isinstance(value, tuple) else value}"
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_count(value: object, most: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from m2cnn.checks import is_number
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import NUM_GRADES
 from m2cnn.models.settings import (
@@ -22,7 +23,6 @@ from m2cnn.models.settings import (
     check_choice,
     differing,
     is_count,
-    is_number,
 )
 
 if TYPE_CHECKING:
