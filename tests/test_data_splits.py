@@ -17,10 +17,13 @@ from m2cnn.data import (
     in_lockbox,
     kfold,
     lockbox_rows,
+    nested,
     open_data,
     open_lockbox,
+    without_each_source,
     write_manifest,
 )
+from m2cnn.data.leaks import Twin
 from m2cnn.data.splits import largest_remainder
 from m2cnn.errors import DataError, LockboxError, SettingError
 
@@ -184,9 +187,57 @@ def test_folds_leave_the_test_set_alone_and_pool_the_rest():
             assert before.split == after.split or after.split in ("train", "val")
 
 
+@settings(max_examples=15, deadline=None)
+@given(cohorts.filter(lambda c: len(c) > 25), st.integers(2, 6), st.integers(0, 9))
+def test_laws_of_nested_folds(cohort, k, seed):
+    manifest = manifest_of(cohort)
+    plain = kfold(manifest, k, seed)
+    for fold, before in zip(nested(manifest, k, 0.2, seed), plain, strict=True):
+        assert all(len(found) == 1 for found in sides(fold).values())
+        was = {row.image: row.split for row in before}
+        now = {row.image: row.split for row in fold}
+        assert {image for image in now if now[image] == "test"} == {image for image in was if was[image] == "val"}
+        assert all(now[image] in ("train", "val") for image in was if was[image] == "train")
+        learning = {row.patient for row in before if row.split == "train"}
+        chosen_on = {row.patient for row in fold if row.split == "val"}
+        assert abs(len(chosen_on) - 0.2 * len(learning)) < 1
+
+
+def test_nested_folds_leave_a_test_set_out_and_keep_twins_together():
+    manifest = many(200)
+    rows = tuple(replace(row, split="test") if row.patient in ("p3", "p4") else row for row in manifest)
+    twins = [Twin(f"p{n}_0.png", f"p{n + 1}_0.png", "bytes", 1.0) for n in range(10, 40, 2)]
+    for fold in nested(Manifest(rows, Path()), 3, 0.3, twins=twins):
+        assert not {"p3", "p4"} & set(fold.patients())
+        split = {row.image: row.split for row in fold}
+        free = [twin for twin in twins if "lockbox" not in (split[twin.first], split[twin.second])]
+        assert free and all(split[twin.first] == split[twin.second] for twin in free)
+
+
+def test_a_source_is_measured_on_and_never_trained_on():
+    manifest = many(90)
+    place = {f"p{n}": ("a", "b", "c")[n % 3] for n in range(90)}
+    rows = tuple(replace(row, source=place[row.patient]) for row in manifest)
+    # A patient of b, of whom one photograph is of a.
+    both = next(
+        row for row in rows if row.source == "b" and row.image.endswith("_1.png") and not in_lockbox(row.patient)
+    )
+    rows = tuple(replace(row, source="a") if row.image == both.image else row for row in rows)
+    folds = without_each_source(Manifest(rows, Path()), 0.2)
+    assert list(folds) == ["a", "b", "c"]
+    for name, fold in folds.items():
+        assert {row.source for row in fold.select("test")} == {name}
+        assert name not in {row.source for row in fold.select("train", "val")}
+        assert all(len(found) == 1 for found in sides(fold).values())
+        assert (name == "c") == (both.patient in set(fold.select("train", "val").patients()))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda m: nested(m, 3, 0.0), "val: 0.0; expected above 0, below 1"),
+        (lambda m: without_each_source(m, 1.0), "val: 1.0; expected above 0, below 1"),
+        (lambda m: without_each_source(m), "photographs of one source, .*; expected two or more"),
         (lambda m: assign_splits(m, {"train": 0.8, "val": 0.1}), r"they sum to 0.9; expected 1"),
         (
             lambda m: assign_splits(m, {"train": 0.8, "valid": 0.2}),

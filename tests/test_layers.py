@@ -26,7 +26,7 @@ LAYERS = [
     "train",
     "ensemble",
     "paper",
-    "demo",
+    "demo crossval",
     "cli_verb",
     "cli_data cli_table cli_systems",
     "cli",

@@ -15,7 +15,7 @@ from typing import TextIO
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_systems import systems_options
-from m2cnn.cli_table import table_ablation, table_comparison, table_options
+from m2cnn.cli_table import crossval, crossval_options, table_ablation, table_comparison, table_options
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     _grade_options(verb(verbs, "grade", grade, "grade photographs"))
     _train_options(verb(verbs, "train", train, "train a system, stage by stage"))
+    crossval_options(verb(verbs, "crossval", crossval, "measure a recipe on every patient, each held back once"))
     _combine_options(verb(verbs, "combine", combine, "join trained runs: an ensemble, or both eyes of a patient"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
@@ -259,6 +260,7 @@ RESUME = {
     combine: "; the same command continues",
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
+    crossval: "; the same command continues",
     table_ablation: "; the same command continues",
     table_comparison: "; the same command continues",
 }

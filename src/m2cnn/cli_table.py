@@ -1,4 +1,4 @@
-"""The verbs of `m2cnn table`: the paper's tables, trained again."""
+"""The verbs of `m2cnn table`: the paper's tables, trained again; and `m2cnn crossval`, which is made like one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from m2cnn.recipe import parse_value
 if TYPE_CHECKING:
     from m2cnn.data import Manifest
     from m2cnn.paper.grid import Pattern
-    from m2cnn.paper.running import Plan
+    from m2cnn.paper.running import Plan, Table
 
 SHORT = ("width", "ladder", "trunk", "cell", "weights")  # of network.*
 
@@ -34,7 +35,6 @@ def shared_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--data", help="as for train")
     one.add_argument("--images", help="folder that the manifest's paths start from")
     one.add_argument("--out", required=True, help="folder of the table; the same command goes on where it stopped")
-    one.add_argument("--seeds", default="3", help="how many, or which: 3 is 0,1,2 (default: 3)")
     one.add_argument("--only", "--cells", default="", metavar="NAME,NAME", help="only these cells or arms")
     one.add_argument("--cache", help="folder for prepared pictures (default: in --out)")
     one.add_argument("--report", action="store_true", help="train nothing: write the report of what is kept")
@@ -42,8 +42,13 @@ def shared_options(one: argparse.ArgumentParser) -> None:
     one.set_defaults(settings=[])
 
 
+def _seeds_option(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--seeds", default="3", help="how many, or which: 3 is 0,1,2 (default: 3)")
+
+
 def _ablation_options(one: argparse.ArgumentParser) -> None:
     shared_options(one)
+    _seeds_option(one)
     one.add_argument("--recipe", default="m2cnn-slim", help="its first stage is the pattern (default: m2cnn-slim)")
     one.add_argument("--passes", type=int, default=0, help="of every run, over its stages (default: the pattern's)")
     one.add_argument("--share", default="0.5", help="of the passes left, what each stage but the last takes (0.5)")
@@ -55,6 +60,7 @@ def _ablation_options(one: argparse.ArgumentParser) -> None:
 
 def _comparison_options(one: argparse.ArgumentParser) -> None:
     shared_options(one)
+    _seeds_option(one)
     named = "a row's recipe, packaged or FILE.toml; may be repeated (default: the packaged slim one of the system)"
     one.add_argument("--recipe", action="append", default=[], metavar="NAME=RECIPE", help=named)
     one.add_argument("--full", action="store_true", help="the recipes of published width instead of the slim ones")
@@ -114,6 +120,7 @@ def table_ablation(options: argparse.Namespace) -> int:
 
 def _claims_options(one: argparse.ArgumentParser) -> None:
     shared_options(one)
+    _seeds_option(one)
     one.add_argument("--ablation", action="append", required=True, metavar="DIR", help="a table's folder; may repeat")
     one.add_argument("--shares", default="0.05,0.2", help="of training labels that are made wrong (default: 0.05,0.2)")
     one.epilog = "--data is of the first --ablation; without it no network is trained. " + DISCLAIMER
@@ -152,6 +159,7 @@ def made(
     planned: Callable[[Manifest], Plan],
     report: Callable[[Plan], object],
     page: Path,
+    kind: type[Table] | None = None,
 ) -> int:
     """Make a table, whichever: plan or go on, train what is missing, write the report after every run."""
     from m2cnn.data import open_data
@@ -170,7 +178,7 @@ def made(
         cells = chosen(plan.cells, [name for name in options.only.split(",") if name])
         seeds, plan = plan.seeds, settle(out, plan)
         cache = Path(options.cache) if options.cache else None
-        Table(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
+        (kind or Table)(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
         report(plan)
     return _told(out, page)
 
@@ -186,16 +194,17 @@ def _told(out: Path, page: Path) -> int:
     return UNGRADED if failed else OK
 
 
-def _pattern(options: argparse.Namespace, out: Path) -> Pattern:
-    from dataclasses import replace
+def _short(options: argparse.Namespace) -> list[str]:
+    return [f"network.{name}={getattr(options, name)}" for name in SHORT if getattr(options, name) is not None]
 
+
+def _pattern(options: argparse.Namespace, out: Path) -> Pattern:
     from m2cnn.paper.grid import pattern
     from m2cnn.paper.running import settled_precision
 
-    short = [f"network.{name}={getattr(options, name)}" for name in SHORT if getattr(options, name) is not None]
     found = pattern(
         options.recipe,
-        [*short, *options.settings],
+        [*_short(options), *options.settings],
         sizes=_numbers("sizes", options.sizes) if options.sizes else (),
         passes=options.passes,
         share=_share(options.share),
@@ -219,6 +228,42 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(",") if number)
     except ValueError as cause:
         raise SettingError(f"--{name}", f'"{text}"', "whole numbers with commas") from cause
+
+
+def crossval_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("recipe", help="a packaged recipe (m2cnn systems recipes) or a .toml file")
+    shared_options(one)
+    one.add_argument("--folds", type=int, default=5, help="of patients (default: 5)")
+    one.add_argument("--by", choices=("patient", "source"), default="patient", help="source: one fold of each source")
+    for name in SHORT:
+        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    one.epilog = "KEY=VALUE changes any setting of the recipe, of all folds alike. " + DISCLAIMER
+
+
+def crossval(options: argparse.Namespace) -> int:
+    require("torch", "train")
+    from m2cnn.crossval import PAGE, CrossValidation, crossval_plan, write_report
+    from m2cnn.paper.comparison import settled_precision
+    from m2cnn.paper.running import PLAN, read_plan
+    from m2cnn.recipe import load_recipe
+    from m2cnn.summary import to_text
+
+    out, seen = Path(options.out), []
+
+    def planned(manifest: Manifest) -> Plan:
+        seen.append(manifest)
+        recipe = load_recipe(options.recipe, [*_short(options), *options.settings])
+        folds = 0 if options.by == "source" else options.folds
+        plan = crossval_plan(recipe, manifest, folds, shlex.join(["m2cnn", *sys.argv[1:]]))
+        before = read_plan(out).cells if (out / PLAN).is_file() else ()
+        return replace(plan, cells=settled_precision(plan.cells, before))
+
+    def report(plan: Plan) -> None:
+        summary = write_report(out, plan, seen[0] if seen else None, options.replicates)
+        if summary and not summary["context"]["missing"]:
+            print(to_text(summary))
+
+    return made(options, planned, report, out / PAGE, CrossValidation)
 
 
 def _share(text: str) -> float:

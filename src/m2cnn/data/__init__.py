@@ -15,7 +15,7 @@ from m2cnn.data.manifest import (
 )
 from m2cnn.data.opening import open_data
 from m2cnn.data.pseudo import pseudo_labelled
-from m2cnn.data.splits import assign_splits, check_sides, kfold
+from m2cnn.data.splits import assign_splits, check_sides, kfold, nested, without_each_source
 
 __all__ = [
     "IMPORTERS",
@@ -34,9 +34,11 @@ __all__ = [
     "in_lockbox",
     "kfold",
     "lockbox_rows",
+    "nested",
     "open_data",
     "open_lockbox",
     "pseudo_labelled",
     "read_manifest",
+    "without_each_source",
     "write_manifest",
 ]

@@ -51,18 +51,82 @@ def kfold(
     The lockbox is set aside first, exactly as assign_splits does it; photographs of split "test" keep it. Raises
     SettingError when k is below 2 or above the number of patients, DataError for a patient on two sides.
     """
-    _check_fraction(lockbox)
-    pooled = tuple(replace(row, split="") if row.split in ("train", "val") else row for row in manifest)
-    manifest = Manifest(pooled, manifest.root)
-    units = units_of(manifest, twins)
-    side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
-    side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
+    manifest = _pooled(manifest)
+    units, side = _set_aside(manifest, lockbox, twins)
     free = {unit: rows for unit, rows in units.items() if unit not in side}
     if not 2 <= k <= len(free):
         raise SettingError("folds", f"k is {k}", f"2..{len(free)}, the number of patients", "Choose another k.")
     fold = _dealt(free, {str(i): 1 / k for i in range(k)}, seed)
     sides = ({unit: "val" if fold[unit] == str(i) else "train" for unit in free} for i in range(k))
     return [_with_sides(manifest, units, side | free_side) for free_side in sides]
+
+
+def nested(
+    manifest: Manifest, k: int, val: float = 0.1, seed: int = 0, lockbox: float = LOCKBOX, twins: Sequence[Twin] = ()
+) -> list[Manifest]:
+    """The folds of kfold for measuring: fold i has split "test", and `val` of the other patients "val".
+
+    Photographs of split "test" are left out: they are another measurement. Errors: as kfold.
+    """
+    _check_share(val)
+    return [_measured_on(fold, val, seed, twins) for fold in kfold(manifest, k, seed, lockbox, twins)]
+
+
+def without_each_source(
+    manifest: Manifest, val: float = 0.1, seed: int = 0, lockbox: float = LOCKBOX, twins: Sequence[Twin] = ()
+) -> dict[str, Manifest]:
+    """A manifest for each source: its photographs have split "test", and `val` of the other patients "val".
+
+    A patient with photographs of several sources is measured on, never trained on. Photographs of split "test" are left
+    out. Raises SettingError where there is one source alone.
+    """
+    _check_share(val)
+    manifest = _pooled(manifest)
+    units, side = _set_aside(manifest, lockbox, twins)
+    sources = sorted({row.source for row in manifest})
+    if len(sources) < 2:
+        expected, repair = "two or more", "Join sets: m2cnn data merge."
+        raise SettingError("manifest", f"photographs of one source, {sources}", expected, repair)
+    found = {}
+    for source in sources:
+        held = {
+            unit: "val"
+            for unit, rows in units.items()
+            if unit not in side and any(row.source == source for row in rows)
+        }
+        rest = {unit: "train" for unit in units if unit not in side and unit not in held}
+        fold = _with_sides(manifest, units, side | held | rest)
+        own = tuple(row for row in fold if row.split != "val" or row.source == source)
+        found[source] = _measured_on(Manifest(own, manifest.root), val, seed, twins)
+    return found
+
+
+def _pooled(manifest: Manifest) -> Manifest:
+    rows = tuple(replace(row, split="") if row.split in ("train", "val") else row for row in manifest)
+    return Manifest(rows, manifest.root)
+
+
+def _set_aside(
+    manifest: Manifest, lockbox: float, twins: Sequence[Twin]
+) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """The units, and the side of those that are not free: given, or in the lockbox."""
+    _check_fraction(lockbox)
+    units = units_of(manifest, twins)
+    side = {unit: given for unit, rows in units.items() if (given := _given_split(unit, rows))}
+    side |= {unit: "lockbox" for unit, rows in units.items() if unit not in side and _is_locked(rows, lockbox)}
+    return units, side
+
+
+def _measured_on(fold: Manifest, val: float, seed: int, twins: Sequence[Twin]) -> Manifest:
+    """What was "val" is "test"; of what was "train", the share `val` is "val". No photograph of split "test" stays."""
+    rows = [row for row in fold if row.split != "test"]
+    learning = Manifest(tuple(row for row in rows if row.split == "train"), fold.root)
+    here = {row.image for row in learning}
+    units = units_of(learning, [twin for twin in twins if {twin.first, twin.second} <= here])
+    side = _dealt(units, {"train": 1 - val, "val": val}, seed)
+    learning = _with_sides(learning, units, side)
+    split = {row.image: row.split for row in learning} | {row.image: "test" for row in rows if row.split == "val"}
+    return Manifest(tuple(replace(row, split=split.get(row.image, row.split)) for row in rows), fold.root)
 
 
 def check_sides(manifest: Manifest) -> None:
@@ -184,6 +248,11 @@ def _check_proportions(proportions: Mapping[str, float], lockbox: float) -> None
     if abs(sum(proportions.values()) - 1) > 1e-6:
         total = f"they sum to {sum(proportions.values()):g}"
         raise SettingError("proportions", total, "1", "The lockbox is not one of them: it comes off first.")
+
+
+def _check_share(val: float) -> None:
+    if not 0 < val < 1:
+        raise SettingError("val", f"{val}", "above 0, below 1", "Cuts and passes are chosen on these patients.")
 
 
 def _check_fraction(lockbox: float) -> None:

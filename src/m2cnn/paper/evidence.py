@@ -31,6 +31,7 @@ from m2cnn.train import ENVIRONMENT, MANIFEST
 FACTS, HOME = "facts.json", "predictions"
 SPLITS = ("val", "test")
 OWN = "own"  # the decode of a whole entry: its grades as it gives them
+WHOLE = "whole"  # the same, with its probabilities
 DIGITS = 4  # of probabilities and severities that are kept; the grade itself is kept too
 
 
@@ -103,7 +104,7 @@ def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
     val: what the run says of validation patients. Where cuts are `fitted`, another decode's are fitted on them too, so
     that no decode has an advantage.
     """
-    if decode in (OWN, task.decode) or task.rule == "argmax" or not fitted:
+    if decode in (OWN, WHOLE, task.decode) or task.rule == "argmax" or not fitted:
         return task
     read = read_as(val, task, decode)
     known = read.gradable & (read.grade != NO_GRADE)
@@ -112,10 +113,12 @@ def task_of(task: Task, decode: str, val: Predictions, fitted: bool) -> Task:
 
 def read_as(table: Predictions, task: Task, decode: str) -> Predictions:
     """The same outputs, read by another decode: "scores" is the severity that the table has, "prob" its probabilities,
-    "own" the grade that it has.
+    "own" the grade that it has, "whole" all that it has.
 
     task: the one that wrote the table; its rule and cuts hold.
     """
+    if decode == WHOLE:
+        return table
     if decode in (OWN, task.decode):
         # A grade and a score do not need the probabilities beside them, and the file is a third smaller.
         plain = np.full_like(table.probabilities, np.nan)

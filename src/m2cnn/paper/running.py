@@ -221,11 +221,15 @@ class Table:
             resume(folder, cache=self.pictures, images=self.manifest.root, bar=bar)
             return
         shutil.rmtree(folder, ignore_errors=True)  # what a run left that broke before it began
-        recipe, guarded = job.cell.seeded(job.seed), self.guarded
-        if job.cell.noise:
-            split = with_splits(guarded.manifest, recipe, guarded.twins)
-            guarded = guarded._replace(manifest=noisy(split, job.cell.noise, job.seed))
-        train(recipe, self.manifest, folder, cache=self.pictures, guarded=guarded, bar=bar)
+        recipe = job.cell.seeded(job.seed)
+        train(recipe, self.manifest, folder, cache=self.pictures, guarded=self.given(job, recipe), bar=bar)
+
+    def given(self, job: Job, recipe: Recipe) -> Guarded:
+        """The photographs that a run is trained on, as the guard saw them."""
+        if not job.cell.noise:
+            return self.guarded
+        split = with_splits(self.guarded.manifest, recipe, self.guarded.twins)
+        return self.guarded._replace(manifest=noisy(split, job.cell.noise, job.seed))
 
 
 def reason(error: Exception) -> str:

@@ -1,0 +1,145 @@
+"""Cross-validation: every patient is measured once, by a model that chose nothing on him.
+
+Each fold is an ordinary run: trained on the other patients, its passes and cuts chosen on a part of those, measured on
+the fold. Folds are of patients, or of sources: what is a model worth in a clinic that it never saw? Nested, so that the
+pooled predictions are of photographs that had no say in anything.
+
+OUT/plan.json, OUT/runs/, OUT/predictions/, OUT/failed.json    as of a table (m2cnn.paper.running)
+OUT/pooled/predictions.csv, metrics.json                       all folds together
+OUT/pooled/NAME/metrics.json                                   of a source, where there are several
+OUT/crossval.md                                                the page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2cnn.data.guard import Guarded
+from m2cnn.data.manifest import Manifest
+from m2cnn.data.splits import nested, without_each_source
+from m2cnn.errors import SettingError
+from m2cnn.paper.evidence import WHOLE, read_kept
+from m2cnn.paper.grid import Cell
+from m2cnn.paper.running import Job, Plan, Table
+from m2cnn.predictions import Predictions, write_predictions
+from m2cnn.recipe import Recipe
+from m2cnn.summary import shown, summarise, write_metrics
+from m2cnn.tables import write_atomically
+
+POOLED, PAGE = "pooled", "crossval.md"
+SHOWN = ("qwk", "accuracy", "mse", "referable_auc", "referable_sensitivity", "referable_specificity")
+MOST = 100  # folds
+
+
+def crossval_plan(recipe: Recipe, manifest: Manifest, folds: int = 5, command: str = "") -> Plan:
+    """One cell per fold. folds: how many, or 0 for one fold of each source.
+
+    The recipe's [split] tells the rest: of the patients who are not held back, val / (train + val) are those that
+    passes and cuts are chosen on. Raises SettingError for a number of folds that means nothing.
+    """
+    if folds != 0 and not 2 <= folds <= MOST:
+        raise SettingError("folds", f"{folds}", f"2..{MOST}", "Folds by source: --by source.")
+    names = [f"fold-{number}" for number in range(1, folds + 1)] or sorted({row.source for row in manifest})
+    if len(names) < 2:
+        raise SettingError("crossval", f"photographs of one source, {names}", "two or more", "Give --folds instead.")
+    cells = tuple(Cell(name, "fold", 0, recipe, (WHOLE,)) for name in names)
+    return Plan("crossval", cells, (recipe.seed,), manifest.digest(), command, {"folds": folds})
+
+
+class CrossValidation(Table):
+    """A table whose cells differ in the patients that are held back."""
+
+    @cached_property
+    def folds(self) -> dict[str, Manifest]:
+        """The photographs of each fold with their splits, by its name."""
+        split, folds = self.plan.cells[0].recipe.split, self.plan.asked["folds"]
+        rest = (split.val / (split.train + split.val), split.seed, split.lockbox, self.guarded.twins)
+        if not folds:
+            return without_each_source(self.guarded.manifest, *rest)
+        names = [cell.name for cell in self.plan.cells]
+        return dict(zip(names, nested(self.guarded.manifest, folds, *rest), strict=True))
+
+    def given(self, job: Job, recipe: Recipe) -> Guarded:
+        return self.guarded._replace(manifest=self.folds[job.cell.name])
+
+
+# --- what they say together ---
+
+
+def write_report(out: Path, plan: Plan, manifest: Manifest | None = None, replicates: int = 2000) -> dict[str, Any]:
+    """Write what the folds that are there say together; returns the pooled summary, {} where no fold is done.
+
+    manifest: tells the sources, which predictions do not name.
+    """
+    found = {job.cell.name: read_kept(out, job.name, WHOLE, "test") for job in plan.jobs()}
+    done = {name: table for name, table in found.items() if table is not None}
+    if not done:
+        return {}
+    pooled = joined(list(done.values()))
+    context = {"folds": list(done), "missing": [name for name in found if name not in done], "command": plan.command}
+    summary = _kept(out / POOLED, pooled, replicates, context)
+    parts = {name: summarise(table, replicates) for name, table in done.items()}
+    for source, rows in _by_source(pooled, manifest).items():
+        parts[source] = _kept(out / POOLED / source, pooled.select(rows), replicates, context | {"source": source})
+    write_atomically(out / PAGE, _page(plan, summary, parts).encode())
+    return summary
+
+
+def joined(tables: Sequence[Predictions]) -> Predictions:
+    """Several tables as one; DataError for a photograph that stands twice."""
+    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS}
+    return Predictions(**columns)
+
+
+_COLUMNS = [field.name for field in fields(Predictions)]
+
+
+def _kept(folder: Path, table: Predictions, replicates: int, context: dict[str, Any]) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = summarise(table, replicates, context=context)
+    write_predictions(replace(table, place=None), folder / "predictions.csv")
+    write_metrics(summary, folder / "metrics.json")
+    return summary
+
+
+def _by_source(pooled: Predictions, manifest: Manifest | None) -> dict[str, np.ndarray]:
+    """The rows of each source; {} where there is one alone, or nobody knows."""
+    source = {row.image: row.source for row in manifest or ()}
+    names = np.array([source.get(image, "") for image in pooled.image])
+    found = {str(name): np.flatnonzero(names == name) for name in np.unique(names) if name}
+    return found if len(found) > 1 else {}
+
+
+def _page(plan: Plan, summary: dict[str, Any], parts: dict[str, dict[str, Any]]) -> str:
+    head = ["| of | photographs | patients | " + " | ".join(SHOWN) + " |", "|---" * (3 + len(SHOWN)) + "|"]
+    lines = [_line(name, part) for name, part in {"**all**": summary, **parts}.items()]
+    missing = summary["context"]["missing"]
+    return "\n".join(
+        [
+            "# Cross-validation",
+            "",
+            f"`{plan.command}`" if plan.command else "",
+            "",
+            "Every photograph is measured by the model of the fold that held its patient back; passes and cuts were "
+            f"chosen on other patients. 95 % intervals from {summary['bootstrap']['replicates']} bootstrap samples of "
+            "patients; they do not hold what another training would change.",
+            f"**Not done yet: {', '.join(missing)}.**" if missing else "",
+            "",
+            *head,
+            *lines,
+            "",
+            summary["disclaimer"],
+            "",
+        ]
+    )
+
+
+def _line(name: str, summary: dict[str, Any]) -> str:
+    cells = [shown(**summary["metrics"][metric]) for metric in SHOWN]
+    return f"| {name} | {summary['n_scored']} | {summary['n_patients']} | " + " | ".join(cells) + " |"
