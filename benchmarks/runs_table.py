@@ -7,8 +7,9 @@ import argparse
 import json
 from pathlib import Path
 
+from m2cnn.bootstrap import shown
 from m2cnn.part import read_history
-from m2cnn.summary import read_metrics, shown
+from m2cnn.summary import read_metrics
 
 HEAD = "run | stages (px, cells, passes) | trained on | test patients | kappa, test | referable AUC, test | kappa, val"
 HEAD += " | training | images/s by stage"

@@ -14,14 +14,14 @@ ROOT = Path(m2cnn.__file__).parent
 LAYERS = [
     "errors grades tables onnx_session",
     "parallel checks",
-    "metrics cuts bootstrap tasks field photograph preprocess fingerprint synthetic predictions",
+    "metrics cuts bootstrap tasks calibration field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary eyes combine photograph_features reader",
     "systems",
     "bundle compare bar checkpoint optimiser onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join",
-    "part",
+    "part recalibrate",
     "profile",
     "train",
     "ensemble",
@@ -33,7 +33,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
-HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions"}}
+HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
 BASE = (
     "recipe",
@@ -50,6 +50,8 @@ BASE = (
     "profile",
     "combine",
     "photograph_features",
+    "calibration",
+    "recalibrate",
 )
 
 

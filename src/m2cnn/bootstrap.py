@@ -34,6 +34,21 @@ class Estimate:
     high: float
 
 
+def shown(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A value with its interval for people.
+
+    >>> shown(0.8123, 0.77, 0.8512)
+    '0.812 (0.770 to 0.851)'
+    >>> shown(0.5), shown(None)
+    ('0.500', 'undefined')
+    """
+    if value is None or np.isnan(value):
+        return "undefined"
+    if low is None or high is None or np.isnan(low) or np.isnan(high):
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
 @dataclass(frozen=True)
 class Difference(Estimate):
     """A paired difference with its interval, and the two-sided p-value of no difference."""

@@ -10,9 +10,10 @@ members/NAME/          a bundle of each member
 combiner.onnx          what joins them: "rows" -> "outputs"
 photographs.npy
 
-system.json (schema "m2cnn.bundle/3") says what the files mean: the task with its frozen cuts, the preprocess, the
-views, the input size, the labels and end-points, the recipe and data it was trained with, and the sha256 of every other
-file (of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it covers everything.
+system.json (schema "m2cnn.bundle/4") says what the files mean: the task with its frozen cuts, the calibration, the
+preprocess, the views, the input size, the labels and end-points, the recipe and data it was trained with, and the
+sha256 of every other file (of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it
+covers everything.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from m2cnn.calibration import NONE, Calibration
 from m2cnn.combine import INPUT as ROWS
 from m2cnn.combine import OUTPUT, Combiner, combiner_from_dict
 from m2cnn.data.known import Known, read_known
@@ -36,9 +38,10 @@ from m2cnn.eyes import Eyes
 from m2cnn.onnx_session import open_session
 from m2cnn.preprocess import Preprocess
 from m2cnn.reader import Answers, Reader
+from m2cnn.tables import write_json
 from m2cnn.tasks import Decoded, Task, task_from_dict
 
-SCHEMA = "m2cnn.bundle/3"
+SCHEMA = "m2cnn.bundle/4"
 SETTINGS, WEIGHTS, ONNX, KNOWN = "system.json", "weights.safetensors", "model.onnx", "photographs.npy"
 COMBINER, MEMBERS = "combiner.onnx", "members"
 FILES = (WEIGHTS, ONNX, KNOWN)
@@ -50,6 +53,7 @@ BACKENDS = ("onnx", "torch")
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle. hash: the first 16 hex digits of system.json's sha256.  task: what reads its outputs.
+    calibration: what its probabilities mean.
 
     Of one network, size: its input side in px.  frame: side of the prepared picture / size.
     Of several, or of both eyes, members: by name, each a bundle of one network; combiner: what joins them.
@@ -60,6 +64,7 @@ class Bundle:
     hash: str
     system: str
     task: Task
+    calibration: Calibration = NONE
     size: int = 0
     preprocess: Preprocess = Preprocess()
     views: Views = Views()
@@ -120,12 +125,19 @@ def load_bundle(folder: str | Path) -> Bundle:
     for name, expected in settings["files"].items():
         _check_file(folder, name, expected)
     try:
-        bundle = Bundle(folder, settings, digest[:16], settings["system"], task_from_dict(settings["task"]))
+        task, calibration = task_from_dict(settings["task"]), Calibration.from_dict(settings["calibration"])
+        bundle = Bundle(folder, settings, digest[:16], settings["system"], task, calibration)
         return _combined(bundle, settings) if combined else _alone(bundle, settings)
     except (KeyError, TypeError) as cause:
         raise BundleError(
             folder / SETTINGS, f"unusable ({cause})", f"the keys of {SCHEMA}", "Export the bundle again."
         ) from cause
+
+
+def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
+    """The bundle, in its folder, with another calibration; its hash is another too."""
+    write_json(bundle.folder / SETTINGS, bundle.settings | {"calibration": calibration.to_dict()})
+    return load_bundle(bundle.folder)
 
 
 def framed(size: int, frame: float) -> int:

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _train_options(verb(verbs, "train", train, "train a system, stage by stage"))
     crossval_options(verb(verbs, "crossval", crossval, "measure a recipe on every patient, each held back once"))
     _combine_options(verb(verbs, "combine", combine, "join trained runs: an ensemble, or both eyes of a patient"))
+    _calibrate_options(verb(verbs, "calibrate", calibrate, "fit probabilities and operating points of a bundle"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
@@ -96,9 +97,8 @@ def grade(options: argparse.Namespace) -> int:
     with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         grader = Grader.load(options.model, options.backend)
         missed = 0
-        for grading in _write_as_read(
-            file, chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
-        ):
+        gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
+        for grading in _write_as_read(file, gradings, [point.name for point in grader.calibration.points]):
             print(_as_json(grading) if options.json else _as_line(grading), flush=True)
             missed += not grading.gradable
     if not options.json:
@@ -115,17 +115,22 @@ def _as_line(grading: Grading) -> str:
         return f"{grading.image}: not gradable: {grading.reason}"
     said = f"grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}"
     caution = f" ({grading.caution})" if grading.caution else ""
-    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{caution}"
+    chance = "" if grading.chance is None else f", chance of referable disease {grading.chance:.2f}"
+    points = "".join(f", {name}: {'refer' if yes else 'do not refer'}" for name, yes in grading.refer.items())
+    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{chance}{points}{caution}"
 
 
-def _write_as_read(file: TextIO, gradings: Iterable[Grading]) -> Iterable[Grading]:
-    """Each row is on disk before the next photograph is graded: nothing is lost when something breaks."""
+def _write_as_read(file: TextIO, gradings: Iterable[Grading], points: Sequence[str]) -> Iterable[Grading]:
+    """Each row is on disk before the next photograph is graded: nothing is lost when something breaks.
+
+    points: names of the bundle's operating points.
+    """
     chances = [f"p{grade}" for grade in range(NUM_GRADES)]
-    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model"]
+    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model", "chance"]
     writer = csv.writer(file)
-    writer.writerow([*plain, *chances, "note"])
+    writer.writerow([*plain, *(f"refer_{name}".replace("-", "_") for name in points), *chances, "note"])
     for grading in gradings:
-        values = [getattr(grading, name) for name in plain]
+        values = [getattr(grading, name) for name in plain] + [grading.refer.get(name, "") for name in points]
         writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
         file.flush()
         yield grading
@@ -207,6 +212,31 @@ def combine(options: argparse.Namespace) -> None:
     places = {"cache": options.cache, "images": options.images, "seed": options.seed}
     bundle = combine_runs(options.runs, combiner, options.out, **places)
     _print_run(Path(options.out), bundle.hash)
+
+
+# calibrate
+
+
+def _calibrate_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("bundle", help="bundle or run folder")
+    one.add_argument("--data", required=True, help="as for train; photographs that the model was not trained on")
+    one.add_argument("--images", help="folder that the manifest's paths start from")
+    one.add_argument("--out", required=True, help="new folder for the bundle")
+    one.add_argument("--split", default="val", help="val (default), or others joined by commas; all")
+    one.add_argument("--sensitivity", type=float, default=0.95, help="target of the sensitive point (default: 0.95)")
+    one.add_argument("--specificity", type=float, default=0.95, help="target of the specific point (default: 0.95)")
+    one.add_argument("--cache", help="folder that remembers what was seen of photographs")
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    from m2cnn.data import open_data
+    from m2cnn.recalibrate import recalibrate
+
+    targets = {"sensitivity": options.sensitivity, "specificity": options.specificity, "memory": options.cache}
+    manifest = open_data(options.data, options.images)
+    bundle = recalibrate(options.bundle, manifest, options.out, splits=tuple(options.split.split(",")), **targets)
+    print(bundle.calibration.to_text())
+    print(f"{bundle.folder} ({bundle.hash}). {DISCLAIMER}")
 
 
 # evaluate and compare

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from m2cnn.bootstrap import shown
 from m2cnn.data.guard import Guarded
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.splits import nested, without_each_source
@@ -29,7 +30,7 @@ from m2cnn.paper.grid import Cell
 from m2cnn.paper.running import Job, Plan, Table
 from m2cnn.predictions import Predictions, write_predictions
 from m2cnn.recipe import Recipe
-from m2cnn.summary import shown, summarise, write_metrics
+from m2cnn.summary import summarise, write_metrics
 from m2cnn.tables import write_atomically
 
 POOLED, PAGE = "pooled", "crossval.md"

@@ -29,6 +29,7 @@ from m2cnn.bundle import (
     both,
     load_bundle,
 )
+from m2cnn.calibration import NONE
 from m2cnn.checkpoint import save_weights
 from m2cnn.combine import Combiner
 from m2cnn.data.manifest import file_hash
@@ -123,6 +124,7 @@ def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], o
     last = {
         "labels": [vars(grade) for grade in GRADES],
         "endpoints": ENDPOINTS,
+        "calibration": NONE.to_dict(),
         "training": origin.training,
         "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
         "disclaimer": DISCLAIMER,

@@ -64,6 +64,7 @@ class Grader:
     def __init__(self, bundle: Bundle, readers: Sequence[Reader]):
         self.bundle, self.readers = bundle, tuple(readers)
         self.combine = bundle.combine() if bundle.combiner else None
+        self.calibration = bundle.calibration
 
     @classmethod
     def load(cls, folder: str | Path, backend: str = "onnx") -> Grader:
@@ -139,9 +140,12 @@ class Grader:
         else:
             eyes = self._eyes(photos, answers)
             decoded, alone = self.combine(eyes), (eyes.other < 0) & self.joins_eyes
+        decoded = self.calibration.decoded(decoded)
+        chances = self.calibration.chance(decoded)
         for row, photo in enumerate(photos):
             if np.isfinite(decoded.severity[row]):
-                yield self._grading(photo.name, decoded, row, ALONE if alone[row] else "")
+                chance = None if chances is None else float(chances[row])
+                yield self._grading(photo.name, decoded, row, chance, ALONE if alone[row] else "")
             else:
                 yield ungradable(photo.name, NOT_FINITE, *self._origin)
 
@@ -150,11 +154,12 @@ class Grader:
         numbers = None if photos[0].numbers is None else np.stack([photo.numbers for photo in photos])
         return eyes_of(self.bundle.networks, answers, numbers, patients, eyes)
 
-    def _grading(self, name: str, decoded: Decoded, row: int, caution: str) -> Grading:
+    def _grading(self, name: str, decoded: Decoded, row: int, chance: float | None, caution: str) -> Grading:
         severity, grade = float(decoded.severity[row]), int(decoded.grade[row])
         probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[row])
         referable = grade >= ENDPOINTS["referable"]
-        return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin, caution)
+        refer = self.calibration.refer(severity)
+        return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin, caution, chance, refer)
 
     @property
     def joins_eyes(self) -> bool:

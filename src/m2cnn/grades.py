@@ -5,7 +5,7 @@ Source: Wilkinson et al., Ophthalmology 2003;110:1677 (ICDR).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 DISCLAIMER = "Does not detect macular oedema; research software, not a medical device."
 
@@ -42,6 +42,8 @@ class Grading:
     probabilities: five numbers that sum to 1, or None for a system that gives a severity alone.
     severity: 0..4, continuous.  reason: why not gradable, else "".  model: the bundle's hash.
     caution: what a reader must know of a grade that is given, else "": such as an other eye that was not seen.
+    chance: of referable disease, None where the system gives none.  refer: what each operating point of the bundle
+    says, by its name; {} where it has none.
     """
 
     image: str
@@ -54,6 +56,8 @@ class Grading:
     system: str
     model: str
     caution: str = ""
+    chance: float | None = None
+    refer: dict[str, bool] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """Plain values for JSON, with the grade's name and the disclaimer."""

@@ -106,9 +106,9 @@ class Split:
 @dataclass(frozen=True)
 class Recipe:
     """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the
-    averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  checkpoint_minutes: how
-    often the run is saved within a pass.  workers: loading processes.  members: by a member's name, tables that replace
-    the recipe's own for it.
+    averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  calibrate: probabilities
+    and operating points too (m2cnn.calibration).  checkpoint_minutes: how often the run is saved within a pass.
+    workers: loading processes.  members: by a member's name, tables that replace the recipe's own for it.
     """
 
     system: str
@@ -117,6 +117,7 @@ class Recipe:
     ema: float = 0.0
     precision: str = "auto"
     fit_cuts: bool = False
+    calibrate: bool = False
     checkpoint_minutes: float = 3.0
     workers: int = 0
     network: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2cnn import metrics
-from m2cnn.bootstrap import LEVEL, Estimate, as_confusion, bootstrap, confusion_by_patient, interval, sum_by_patient
+from m2cnn.bootstrap import (
+    LEVEL,
+    Estimate,
+    as_confusion,
+    bootstrap,
+    confusion_by_patient,
+    interval,
+    shown,
+    sum_by_patient,
+)
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, NUM_GRADES
 from m2cnn.metrics import Floats, Ranking
@@ -201,21 +210,6 @@ def read_metrics(path: str | Path) -> dict:
     if schema != SCHEMA:
         raise DataError(path.name, f"schema is {schema!r}", f'"{SCHEMA}"', "Write it again with this version of m2cnn.")
     return summary
-
-
-def shown(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A value with its interval for people.
-
-    >>> shown(0.8123, 0.77, 0.8512)
-    '0.812 (0.770 to 0.851)'
-    >>> shown(0.5), shown(None)
-    ('0.500', 'undefined')
-    """
-    if value is None or np.isnan(value):
-        return "undefined"
-    if low is None or high is None or np.isnan(low) or np.isnan(high):
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def to_text(summary: dict) -> str:

@@ -42,6 +42,7 @@ from m2cnn.join import join
 from m2cnn.models import PlainSettings
 from m2cnn.part import MakeBar, Part, at, name_of, precision_of, train_part
 from m2cnn.predictions import write_predictions
+from m2cnn.recalibrate import recalibrate
 from m2cnn.recipe import Recipe, check_stages, recipe_from_dict
 from m2cnn.systems import Member, System, described, get
 from m2cnn.tables import write_atomically, write_json
@@ -238,6 +239,8 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
         bundles = train_part(part, cache, bar)
         done |= bundles if member.joins else {}
     bundle = _joined(run, done, cache) if run.system.combiner else next(iter(done.values()))
+    if run.recipe.calibrate:
+        bundle = recalibrate(bundle.folder, run.manifest, bundle.folder)
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
             evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from m2cnn.bootstrap import shown
 from m2cnn.compare import markdown_table
 from m2cnn.grades import DISCLAIMER
 from m2cnn.paper.ablation import ARMS
@@ -21,7 +22,6 @@ from m2cnn.paper.lesions import LARGE, SMALL
 from m2cnn.paper.running import read_failed
 from m2cnn.paper.speed import MARGIN
 from m2cnn.report import can_plot
-from m2cnn.summary import shown
 from m2cnn.tables import table_bytes, write_atomically
 
 NAMES = ("claims.md", "claims.csv", "lesions.svg", "noise.svg", "gradients.svg")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2cnn.bootstrap import Estimate
+from m2cnn.bootstrap import Estimate, shown
 from m2cnn.compare import markdown_table, shown_difference
 from m2cnn.grades import DISCLAIMER
 from m2cnn.paper import published
@@ -19,7 +19,6 @@ from m2cnn.paper.progress import duration
 from m2cnn.paper.running import Plan, read_failed
 from m2cnn.paper.statistics import Gap, Key, Measured
 from m2cnn.report import COLOURS, Line, can_plot, lines_svg
-from m2cnn.summary import shown
 from m2cnn.tables import table_bytes, write_atomically
 
 METRICS = {"qwk": "kappa", "accuracy": "accuracy", "mse": "MSE of severity"}

@@ -1,0 +1,44 @@
+"""A bundle with probabilities and operating points fitted on photographs that it did not learn from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from m2cnn.bundle import Bundle, load_bundle, with_calibration
+from m2cnn.calibration import NONE, calibrate
+from m2cnn.data.manifest import Manifest
+from m2cnn.data.splits import check_sides
+from m2cnn.errors import SettingError
+from m2cnn.evaluate import predict, unknown_to
+from m2cnn.grader import Grader
+
+
+def recalibrate(
+    model: str | Path,
+    manifest: Manifest,
+    out: str | Path,
+    *,
+    splits: Sequence[str] = ("val",),
+    sensitivity: float = 0.95,
+    specificity: float = 0.95,
+    memory: str | Path | None = None,
+) -> Bundle:
+    """Write the model into `out` (the model's own folder, or a new one) with a calibration fitted on `splits`.
+
+    sensitivity, specificity: the targets of the two operating points.  memory: as of evaluate. What an earlier
+    calibration said takes no part. Raises DataError for photographs that the model was trained on, SettingError for a
+    folder that holds something else.
+    """
+    bundle, out = load_bundle(model), Path(out)
+    if out.resolve() != bundle.folder.resolve() and out.exists():
+        raise SettingError(out, "it exists", "a new folder for the bundle", "Remove it, or name another.")
+    check_sides(manifest)
+    chosen, _ = unknown_to(bundle, manifest, manifest.select(*splits), memory)
+    plain = Grader.load(bundle.folder)
+    plain.calibration = NONE
+    fitted = calibrate(predict(plain, chosen), sensitivity, specificity)
+    if out.resolve() != bundle.folder.resolve():
+        shutil.copytree(bundle.folder, out)
+    return with_calibration(load_bundle(out), fitted)

@@ -1,0 +1,230 @@
+"""Calibration: fitted numbers against a second author, frozen points that do what they say, and no grade changed."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.isotonic import IsotonicRegression
+from tests.test_paper import predictions
+
+from m2cnn.bundle import load_bundle, with_calibration
+from m2cnn.calibration import (
+    HIGH_SENSITIVITY,
+    HIGH_SPECIFICITY,
+    NONE,
+    RIDGE,
+    Calibration,
+    Point,
+    calibrate,
+    fit_temperature,
+)
+from m2cnn.cli import main
+from m2cnn.errors import DataError, SettingError
+from m2cnn.grader import Grader
+from m2cnn.predictions import read_predictions
+from m2cnn.tasks import Decoded
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def sharpened(count, seed=0):
+    """Grades drawn from known chances; what the system says of them is three times too sure, and biased."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(count, 5)) * 2 + np.array([2, 0, 1, -1, -1])
+    grade = np.array([rng.choice(5, p=chance) for chance in softmax(logits)])
+    return softmax(3 * logits + np.array([-2, 0, 0, 1, 1])), grade, softmax(logits)
+
+
+def cohort(count=600, seed=1):
+    said, grade, _ = sharpened(count, seed)
+    severity = said @ np.arange(5)
+    return predictions(grade, np.round(severity).astype(int), severity, said, [f"p{n // 2}" for n in range(count)])
+
+
+def test_temperature_and_bias_are_found_again():
+    said, grade, true = sharpened(20_000)
+    temperature, bias = fit_temperature(said, grade)
+    assert temperature == pytest.approx(3, abs=0.15)
+    assert np.allclose(bias, np.array([2, 0, 0, -1, -1]) / 3, atol=0.1)
+    assert np.allclose(Calibration(temperature, bias).probabilities(said), true, atol=0.05)
+
+
+def test_the_least_cross_entropy_as_scipy_finds_it():
+    said, grade, _ = sharpened(300, 2)
+    logs = np.log(said)
+
+    def loss(theta):
+        chances = softmax(theta[0] * logs + theta[1:])
+        return -np.log(chances[np.arange(300), grade]).sum() + RIDGE / 2 * (theta[1:] ** 2).sum()
+
+    theirs = minimize(loss, [1, 0, 0, 0, 0, 0], method="BFGS", options={"gtol": 1e-4}).x
+    temperature, bias = fit_temperature(said, grade)
+    assert temperature == pytest.approx(1 / theirs[0], rel=1e-3)
+    assert np.allclose(bias, theirs[1:] - theirs[1:].mean(), atol=1e-3)
+
+
+def test_outputs_that_say_nothing_or_the_opposite_stay_within_bounds():
+    rng = np.random.default_rng(0)
+    grade = rng.integers(0, 5, 200)
+    opposite = softmax(-3.0 * np.eye(5)[grade])
+    temperature, bias = fit_temperature(opposite, grade)
+    assert temperature == pytest.approx(20) and np.isfinite(bias).all()
+    perfect = softmax(3.0 * np.eye(5)[grade])
+    assert 0.05 <= fit_temperature(perfect, grade)[0] < 0.2
+
+
+def test_a_grade_that_validation_lacks_has_a_finite_bias():
+    said, grade, _ = sharpened(500)
+    temperature, bias = fit_temperature(said[grade < 4], grade[grade < 4])
+    assert np.isfinite([temperature, *bias]).all() and bias[4] < min(bias[:4])
+
+
+def test_isotonic_chances_as_sklearn_has_them():
+    rng = np.random.default_rng(3)
+    severity = rng.uniform(0, 4, 400).round(2)
+    grade = np.clip(np.round(severity + rng.normal(0, 1, 400)), 0, 4).astype(int)
+    fitted = calibrate(predictions(grade, np.round(severity).astype(int), severity), replicates=20)
+    assert fitted.temperature == 1 and len(fitted.severities) > 3
+    theirs = IsotonicRegression().fit(severity, grade >= 2)
+    middles = np.array(fitted.severities)
+    assert np.allclose(fitted.chances, theirs.predict(middles), atol=1e-6)
+    chance = fitted.chance(Decoded(None, np.array([0.0, 2.0, 4.0]), np.array([0, 2, 4])))
+    assert chance[0] == fitted.chances[0] and chance[2] == fitted.chances[-1] and chance[0] < chance[1] < chance[2]
+
+
+@pytest.mark.parametrize("target", [0.8, 0.95])
+def test_points_reach_their_targets_and_not_a_photograph_more(target):
+    table = cohort()
+    ill = table.grade >= 2
+    sensitive, specific = calibrate(table, target, target, replicates=200).points
+    assert (sensitive.name, specific.name) == (HIGH_SENSITIVITY, HIGH_SPECIFICITY)
+    found = (table.severity[ill] >= sensitive.severity).mean()
+    assert found >= target and sensitive.sensitivity[0] == pytest.approx(found)
+    later = np.sort(table.severity[table.severity > sensitive.severity])[0]
+    assert (table.severity[ill] > later).mean() < target  # a later cut would miss it
+    spared = (table.severity[~ill] < specific.severity).mean()
+    assert spared >= target and specific.specificity[0] == pytest.approx(spared)
+    earlier = np.sort(table.severity[table.severity < specific.severity])[-1]
+    assert (table.severity[~ill] < earlier).mean() < target
+    low, value, high = np.array(sensitive.sensitivity)[[1, 0, 2]]
+    assert low < value < high
+
+
+def test_few_patients_have_no_point():
+    table = cohort(40)
+    rare = replace(table.select(np.flatnonzero((table.grade < 2) | (np.cumsum(table.grade >= 2) <= 9))), place=None)
+    fitted = calibrate(rare, replicates=20)
+    assert fitted.points == () and fitted.refer(4.0) == {}
+    assert "no operating point: it takes 10 referable photographs" in fitted.to_text()
+
+
+def test_what_was_never_fitted_says_nothing():
+    decoded = Decoded(np.full((1, 5), 0.2), np.array([2.0]), np.array([2]))
+    assert NONE.chance(decoded) is None
+    assert np.allclose(NONE.decoded(decoded).probabilities, decoded.probabilities)
+
+
+def test_plain_values_and_back():
+    fitted = calibrate(cohort(), replicates=50)
+    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False))) == fitted
+    alone = calibrate(replace(cohort(), patient=np.full(600, "p"), place=None), replicates=5)  # no interval
+    assert np.isnan(
+        Calibration.from_dict(json.loads(json.dumps(alone.to_dict(), allow_nan=False))).points[0].sensitivity[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": 0.0}, "calibration, temperature: 0.0"),
+        ({"temperature": float("nan")}, "calibration, temperature: nan"),
+        ({"bias": (0.0,) * 4}, "calibration, bias"),
+        ({"severities": (1.0, 1.0), "chances": (0.1, 0.2)}, "calibration, severities"),
+        ({"warmth": 1}, 'unknown key "warmth"'),
+        ({"points": [{"name": "a", "height": 1}]}, 'calibration, points: unknown key "height"'),
+    ],
+)
+def test_bad_values_are_refused(values, message):
+    with pytest.raises(SettingError, match=message):
+        Calibration.from_dict(values)
+
+
+def test_bad_tables_are_refused():
+    with pytest.raises(SettingError, match=r"calibrate, specificity: 1\.0; expected between 0 and 1"):
+        calibrate(cohort(), specificity=1.0)
+    with pytest.raises(DataError, match="1 different grades; expected two or more"):
+        calibrate(predictions([1, 1], [1, 1]))
+
+
+# --- a bundle ---
+
+
+@pytest.fixture(scope="module")
+def site(rendered, tiny_run, tmp_path_factory):
+    """The tiny run's bundle, calibrated by the command line on all photographs that it did not learn from."""
+    out = tmp_path_factory.mktemp("site") / "bundle"
+    words = ["calibrate", str(tiny_run), "--data", str(tiny_run), "--split", "val,test", "--out", str(out)]
+    assert main(words) == 0
+    return out
+
+
+def test_a_calibrated_bundle_gives_the_same_grades_and_other_chances(site, tiny_run, rendered):
+    plain, fitted = Grader.load(tiny_run), Grader.load(site)
+    assert fitted.bundle.hash != plain.bundle.hash
+    assert fitted.bundle.calibration.photographs == sum(row.split in ("val", "test") for row in rendered)
+    path = rendered.path(rendered.rows[0])
+    one, two = plain.grade(path), fitted.grade(path)
+    assert (one.grade, one.severity) == (two.grade, two.severity)
+    expected = fitted.bundle.calibration.probabilities(np.array([one.probabilities]))[0]
+    assert np.allclose(two.probabilities, expected) and not np.allclose(two.probabilities, one.probabilities)
+    assert two.chance == pytest.approx(sum(two.probabilities[2:])) and one.chance is None
+    assert {"chance", "refer"} <= two.as_dict().keys()
+
+
+def test_calibrating_twice_is_calibrating_once(site, tiny_run, tmp_path, capsys):
+    words = ["--data", str(tiny_run), "--split", "val,test", "--out", str(tmp_path / "again")]
+    assert main(["calibrate", str(site), *words]) == 0
+    assert load_bundle(tmp_path / "again").calibration == load_bundle(site).calibration
+    assert "temperature" in capsys.readouterr().out
+    assert main(["calibrate", str(site), *words]) == 2
+    assert "it exists" in capsys.readouterr().err
+
+
+def test_the_photographs_of_training_are_refused(tiny_run, tmp_path, capsys):
+    words = ["calibrate", str(tiny_run), "--data", str(tiny_run), "--split", "train", "--out", str(tmp_path / "b")]
+    assert main(words) == 2
+    assert "are known to the model" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_points_stand_in_every_row(site, rendered, tmp_path, capsys):
+    shutil.copytree(site, tmp_path / "bundle")
+    rates = ((0.9, 0.8, 1.0), (0.7, 0.6, 0.8))
+    points = (Point("high-sensitivity", 0.0, 0.9, *rates), Point("high-specificity", 3.99, 0.9, *rates))
+    bundle = with_calibration(load_bundle(tmp_path / "bundle"), replace(NONE, points=points, photographs=9))
+    assert load_bundle(site).calibration != bundle.calibration  # in its folder alone
+    path = str(rendered.path(rendered.rows[0]))
+    assert main(["grade", path, "--model", str(bundle.folder), "--csv", str(tmp_path / "a.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "high-sensitivity: refer, high-specificity: do not refer" in said and "chance of referable" in said
+    header, row = (line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines())
+    at = dict(zip(header, row, strict=False))
+    assert (at["refer_high_sensitivity"], at["refer_high_specificity"]) == ("True", "False")
+    assert float(at["chance"]) == pytest.approx(sum(float(at[f"p{grade}"]) for grade in (2, 3, 4)))
+
+
+def test_a_recipe_calibrates_at_the_end(rendered, tiny_recipe, tmp_path):
+    from m2cnn.train import train
+
+    recipe = replace(tiny_recipe, stages=tiny_recipe.stages[:1], calibrate=True)
+    bundle = train(recipe, rendered, tmp_path / "run")
+    val = [row for row in rendered if row.split == "val"]
+    assert bundle.calibration.photographs == len(val)
+    said = read_predictions(tmp_path / "run/val/predictions.csv")
+    assert set(said.bundle) == {bundle.hash}
+    assert load_bundle(tmp_path / "run").hash == bundle.hash
