@@ -123,6 +123,14 @@ def test_few_patients_have_no_point():
     assert "no operating point: it takes 10 referable photographs" in fitted.to_text()
 
 
+def test_a_point_refers_from_its_severity_on():
+    rates = ((0.9, 0.8, 1.0), (0.7, 0.6, 0.8))
+    fitted = replace(NONE, points=(Point("a", 1.5, 0.9, *rates),), photographs=9)
+    assert [fitted.refer(severity)["a"] for severity in (1.49, 1.5, 1.51)] == [False, True, True]
+    decoded = Decoded(np.array([[0.1, 0.2, 0.3, 0.3, 0.1]]), np.array([2.0]), np.array([2]))
+    assert fitted.chance(decoded) == pytest.approx(0.7)
+
+
 def test_what_was_never_fitted_says_nothing():
     decoded = Decoded(np.full((1, 5), 0.2), np.array([2.0]), np.array([2]))
     assert NONE.chance(decoded) is None

@@ -22,13 +22,14 @@ def table(noise, seed=0, refused=(), **columns):
     """Two photographs of each of 60 patients, the same truth for every system."""
     severity = np.clip(GRADE + np.random.default_rng(seed).normal(0, noise, N), 0, 4)
     gradable = ~np.isin(np.arange(N), refused)
+    near = np.exp(-2 * np.abs(severity[:, None] - np.arange(5)))
     content = {
         "image": [f"{i}.jpg" for i in range(N)],
         "patient": [f"p{i // 2}" for i in range(N)],
         "eye": [""] * N,
         "split": ["test"] * N,
         "grade": GRADE,
-        "probabilities": np.full((N, 5), np.nan),
+        "probabilities": np.where(gradable[:, None], near / near.sum(axis=1, keepdims=True), np.nan),
         "severity": np.where(gradable, severity, np.nan),
         "decoded": np.where(gradable, np.rint(severity), -1).astype(int),
         "gradable": gradable,

@@ -175,3 +175,24 @@ def test_auc_of_stacked_weights():
 def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+# --- calibration ---
+
+
+@pytest.mark.parametrize("bins", [5, 15])
+def test_calibration_error_as_torchmetrics_has_it(bins):
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    rng = np.random.default_rng(bins)
+    chance = rng.uniform(0, 1, 500)
+    right = rng.uniform(0, 1, 500) < chance**2
+    theirs = binary_calibration_error(torch.tensor(chance), torch.tensor(right.astype(int)), n_bins=bins)
+    assert metrics.expected_calibration_error(chance, right, bins) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_calibration_error_of_bad_chances():
+    assert np.isnan(metrics.expected_calibration_error([], []))
+    with pytest.raises(DataError, match="probabilities in"):
+        metrics.expected_calibration_error([0.5, 20.0], [0, 1])

@@ -1,16 +1,17 @@
 """metrics.json: its values against the direct functions, its intervals, its file and its text."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from m2cnn import metrics
-from m2cnn.bootstrap import interval, kappa_replicates
+from m2cnn.bootstrap import bootstrap, interval, kappa_replicates
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.predictions import Predictions
-from m2cnn.summary import METRICS, SCHEMA, panel, read_metrics, summarise, to_text, write_metrics
+from m2cnn.summary import BIASED, METRICS, SCHEMA, panel, read_metrics, summarise, to_text, write_metrics
 
 
 def predictions(patients=40, seed=0, refuse=0.1, unknown=0.1, **columns):
@@ -19,13 +20,14 @@ def predictions(patients=40, seed=0, refuse=0.1, unknown=0.1, **columns):
     grade = rng.integers(0, 5, n)
     severity = np.clip(grade + rng.normal(0, 0.8, n), 0, 4)
     gradable = rng.random(n) >= refuse
+    near = np.exp(-2 * np.abs(severity[:, None] - np.arange(5)))
     content = {
         "image": [f"{i}.jpg" for i in range(n)],
         "patient": [f"p{i // 2}" for i in range(n)],
         "eye": ["left", "right"] * patients,
         "split": ["val", "test"] * patients,
         "grade": np.where(rng.random(n) < unknown, -1, grade),
-        "probabilities": np.full((n, 5), np.nan),
+        "probabilities": np.where(gradable[:, None], near / near.sum(axis=1, keepdims=True), np.nan),
         "severity": np.where(gradable, severity, np.nan),
         "decoded": np.where(gradable, np.rint(severity), -1).astype(int),
         "gradable": gradable,
@@ -102,7 +104,33 @@ def test_intervals_are_the_bootstrap_of_patients(summary):
     found = summarise(whole, 200, seed=4)["metrics"]["qwk"]
     assert (found["low"], found["high"]) == pytest.approx((low, high))
     for name, entry in summary["metrics"].items():
-        assert entry["low"] < entry["value"] < entry["high"], name
+        # An interval that is mirrored need not hold the value: it says that the value is too large.
+        assert entry["low"] < entry["high"] and (name in BIASED or entry["low"] < entry["value"] < entry["high"]), name
+
+
+def test_the_interval_of_a_calibration_error_is_mirrored(table):
+    statistic = panel(table)
+    at = METRICS.index("ece")
+    low, high = interval(bootstrap(statistic, statistic.patients, 300, 2)[:, at])
+    value = statistic.values()[at]
+    found = summarise(table, 300, 2)["metrics"]["ece"]
+    mirrored = {"value": value, "low": max(0, 2 * value - high), "high": 2 * value - low}
+    assert found == pytest.approx(mirrored)
+    known = table.select((table.grade >= 0) & table.gradable)
+    chance = known.probabilities[np.arange(len(known)), known.decoded]
+    assert value == pytest.approx(metrics.expected_calibration_error(chance, known.decoded == known.grade))
+    referable = known.probabilities[:, 2:].sum(axis=1).astype(float)
+    brier = np.mean((referable - (known.grade >= 2)) ** 2)
+    assert statistic.values()[METRICS.index("referable_brier")] == pytest.approx(brier, abs=1e-6)
+    ours = metrics.expected_calibration_error(np.clip(referable, 0, 1), known.grade >= 2)
+    assert statistic.values()[METRICS.index("referable_ece")] == pytest.approx(ours, abs=1e-6)
+
+
+def test_a_system_without_probabilities_has_no_calibration_error(table):
+    bare = replace(table, probabilities=np.full((len(table), 5), np.nan), place=None)
+    found = summarise(bare, 20)["metrics"]
+    assert {found[name]["value"] for name in ("ece", "referable_ece", "referable_brier")} == {None}
+    assert found["qwk"]["value"] is not None
 
 
 def test_replicates_of_every_metric_are_the_metric_of_copied_photographs(table):

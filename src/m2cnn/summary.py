@@ -39,10 +39,14 @@ TITLES = {
     "referable_auc": "referable: AUC",
     "referable_sensitivity": "referable: sensitivity",
     "referable_specificity": "referable: specificity",
+    "ece": "calibration error (ECE), grade",
+    "referable_ece": "calibration error (ECE), referable",
+    "referable_brier": "referable: Brier score",
     "referable_sensitivity_ungradable_refer": "referable: sensitivity, ungradable = refer",
     "referable_specificity_ungradable_refer": "referable: specificity, ungradable = refer",
 }
 METRICS = tuple(TITLES)
+BIASED = ("ece", "referable_ece")  # their intervals are those of the basic bootstrap
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Panel:
     patients: P.  cells: (P, 25) confusion of scored photographs.  errors: (P, 2) sums of squared and absolute error.
     referrals: (P, 4) referable photographs, those of them referred, the others, those of them not referred; ungradable
     counts as referred.  ranking: who is referable and how severe the system found them, in patient numbers.
+    bins: (P, 2 B 3) per bin the number, the stated chance and what happened: of the decoded grade, of referable
+    disease.  brier: (P,) sums of the squared difference of the latter two; both NaN for a system without probabilities.
     """
 
     patients: int
@@ -59,12 +65,15 @@ class Panel:
     errors: Floats
     referrals: Floats
     ranking: Ranking
+    bins: Floats
+    brier: Floats
 
     def __call__(self, counts: Floats) -> Floats:
         """counts (R, P) -> (R, K), columns as METRICS."""
         table = as_confusion(counts @ self.cells)  # (R, 5, 5)
         error = counts @ self.errors / _or_nan(table.sum((1, 2)))[:, None]  # (R, 2)
         referable, referred, other, kept = (counts @ self.referrals).T  # each (R,)
+        bins = (counts @ self.bins).reshape(len(counts), 2, metrics.BINS, 3)
         columns = (
             metrics.kappa_of_confusion(table),
             metrics.accuracy_of_confusion(table),
@@ -73,6 +82,8 @@ class Panel:
             metrics.auc_of_ranking(self.ranking, counts),
             metrics.sensitivity(table),
             metrics.specificity(table),
+            *metrics.ece_of_bins(bins).T,
+            counts @ self.brier / _or_nan(table.sum((1, 2))),
             referred / _or_nan(referable),
             kept / _or_nan(other),
         )
@@ -101,13 +112,31 @@ def panel(predictions: Predictions, scored: NDArray[np.bool_] | None = None) -> 
     error = severity - truth
     # The score is the severity, which every system has; not every system has probabilities.
     order = metrics.rank(truth >= ENDPOINTS["referable"], severity)
+    bins, brier = _chances(p.select(scored))
     return Panel(
         len(names),
         confusion_by_patient(truth, p.decoded[scored], who, len(names)),
         sum_by_patient(np.stack([error**2, np.abs(error)], axis=1), who, len(names)),
         sum_by_patient(_referrals(p), patient, len(names)),
         Ranking(who[order.positives], who[order.negatives], order.below, order.upto),
+        sum_by_patient(bins, who, len(names)),
+        sum_by_patient(brier, who, len(names))[:, 0],
     )
+
+
+def _chances(p: Predictions) -> tuple[Floats, Floats]:
+    """(N, 2 B 3) and (N, 1): what Panel.bins and Panel.brier are sums of."""
+    rows, probabilities = np.arange(len(p)), p.probabilities.astype(np.float64)
+    known = not np.isnan(probabilities).any()
+    grade = probabilities[rows, p.decoded] if known else np.zeros(len(p))
+    referable = np.clip(probabilities[:, ENDPOINTS["referable"] :].sum(axis=1), 0, 1) if known else np.zeros(len(p))
+    happened = (p.decoded == p.grade, p.grade >= ENDPOINTS["referable"])
+    bins = np.zeros((len(p), 2, metrics.BINS, 3))
+    for kind, (chance, right) in enumerate(zip((grade, referable), happened, strict=True)):
+        bins[rows, kind, metrics.bin_of(chance)] = np.stack([np.ones(len(p)), chance, right], axis=1)
+    brier = (referable - happened[1]) ** 2
+    nothing = 1.0 if known else np.nan
+    return bins.reshape(len(p), 6 * metrics.BINS) * nothing, brier[:, None] * nothing
 
 
 def _referrals(p: Predictions) -> Floats:
@@ -118,7 +147,15 @@ def _referrals(p: Predictions) -> Floats:
 
 def estimates(values: Floats, replicates: Floats) -> dict[str, Estimate]:
     """(K,) values and (R, K) replicates -> an estimate for every metric."""
-    return {name: Estimate(float(values[k]), *interval(replicates[:, k])) for k, name in enumerate(METRICS)}
+    return {name: _estimate(name, float(values[k]), replicates[:, k]) for k, name in enumerate(METRICS)}
+
+
+def _estimate(name: str, value: float, replicates: Floats) -> Estimate:
+    low, high = interval(replicates)
+    if name not in BIASED:
+        return Estimate(value, low, high)
+    # A sample raises it, a sample of the sample once more: mirrored at the value, as the basic bootstrap has it.
+    return Estimate(value, *np.clip([2 * value - high, 2 * value - low], 0, 1).tolist())
 
 
 def summarise(predictions: Predictions, replicates: int = 2000, seed: int = 0, context: dict | None = None) -> dict:
