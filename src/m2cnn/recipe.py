@@ -107,8 +107,10 @@ class Split:
 class Recipe:
     """precision: "auto" (bf16 where this machine is measured faster with it), "bf16" or "32".  ema: decay of the
     averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  calibrate: probabilities
-    and operating points too (m2cnn.calibration).  checkpoint_minutes: how often the run is saved within a pass.
-    workers: loading processes.  members: by a member's name, tables that replace the recipe's own for it.
+    and operating points too (m2cnn.calibration).  norm_batches: of training pictures, on which batch norms are measured
+    anew before each validation; 0 keeps their running averages, which lag behind in short runs.
+    checkpoint_minutes: how often the run is saved within a pass.  workers: loading processes.  members: by a member's
+    name, tables that replace the recipe's own for it.
     """
 
     system: str
@@ -118,6 +120,7 @@ class Recipe:
     precision: str = "auto"
     fit_cuts: bool = False
     calibrate: bool = False
+    norm_batches: int = 0
     checkpoint_minutes: float = 3.0
     workers: int = 0
     network: dict[str, Any] = field(default_factory=dict)
