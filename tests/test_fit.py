@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from m2cnn.bar import Bar
 from m2cnn.bundle import load_bundle, load_network
@@ -14,7 +15,7 @@ from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, load_weigh
 from m2cnn.cuts import fit_cuts
 from m2cnn.data.sampling import Sampling, pass_order
 from m2cnn.errors import SettingError
-from m2cnn.fit import Fit, StageData, fit_stage, loss_of
+from m2cnn.fit import Fit, StageData, fit_stage, loss_of, measure_norms
 from m2cnn.grader import Grader
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.models import MinPooling, NetworkSettings, OOSettings, ReformedGamblers, ZoomInNet
@@ -421,6 +422,67 @@ def test_the_batch_norms_of_what_is_frozen_stay(tmp_path):
     fit.on_train_epoch_start()
     assert not any(each.training for each in network.trunk.conv2d_1a.modules())
     assert network.trunk.conv2d_2a.training
+
+
+# --- batch norms measured anew ---
+
+
+def bn_network():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+
+
+def test_measured_norms_are_those_of_the_pictures_and_nothing_else_changes():
+    network = bn_network()
+    network[1].running_mean.fill_(7.0)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    batches = [(pictures(12, 6).float() / 255 * scale, None) for scale in (1, 3)]
+    measure_norms(network, batches)
+    with torch.no_grad():
+        first = [network[0](x) for x, _ in batches]
+        means = [x.mean((0, 2, 3)) for x in first]
+        variances = [x.transpose(0, 1).flatten(1).var(dim=1) for x in first]
+    assert torch.allclose(network[1].running_mean, (means[0] + means[1]) / 2, atol=1e-5)
+    assert torch.allclose(network[1].running_var, (variances[0] + variances[1]) / 2, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+    assert not network.training and not network[1].training and network[1].momentum == 0.1
+    measure_norms(nn.Conv2d(3, 4, 3), [])  # nothing to measure
+
+
+def test_frozen_norms_are_not_measured():
+    network = bn_network()
+    network[1].requires_grad_(False)
+    measure_norms(network, [(pictures(12).float(), None)])
+    assert torch.equal(network[1].running_mean, torch.zeros(4)) and network[4].running_mean.abs().min() > 0
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_pass_is_judged_with_measured_norms_and_resumes_bit_equal(ema, tmp_path):
+    member = Member(NetworkSettings(**SLIM), Classification())
+    recipe = replace(PLAIN, stages=(Stage(2, size=56, batch=4, lr=0.01),), ema=ema)
+    measured = replace(recipe, norm_batches=3)
+    plain, whole = run(member, recipe, tmp_path / "plain"), run(member, measured, tmp_path / "whole")
+    assert whole.progress.history[-1]["val_loss"] != plain.progress.history[-1]["val_loss"]
+    if ema:  # what is judged is a copy: the training itself is the same
+        assert whole.progress.history[-1]["train_loss"] == plain.progress.history[-1]["train_loss"]
+    with pytest.raises(Crash):
+        run(member, measured, tmp_path / "cut", crash=(0, 1, 1))
+    run(member, measured, tmp_path / "cut")
+    assert same(best_weights(tmp_path / "whole", 0), best_weights(tmp_path / "cut", 0))
+    network, _ = network_of_stage(member, measured, 0, tmp_path)
+    load_weights(network, best_weights(tmp_path / "whole", 0))
+    kept = {name: value.clone() for name, value in network.state_dict().items() if "running" in name}
+    best = max(whole.progress.history, key=lambda row: row["val_kappa"])["epoch"]
+    order = pass_order(np.arange(12) % 5, recipe.sampling, (0, 0), best)
+    measure_norms(network, [each for each, _ in zip(_batches(order, best), range(3), strict=True)])
+    assert all(torch.allclose(kept[name], network.state_dict()[name], atol=1e-4) for name in kept)
+
+
+def _batches(order, epoch):
+    """The batches of 4 of a pass, as the trainer draws them."""
+    dots = Dots(56)
+    for start in range(0, len(order), 4):
+        yield torch.stack([dots[(int(order[p]), epoch, p)][0] for p in range(start, start + 4)]), None
 
 
 def test_the_score_of_the_gamblers_begins_at_the_middle(tmp_path):

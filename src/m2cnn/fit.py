@@ -244,11 +244,11 @@ class Fit(LightningModule):
 
 
 def measure_norms(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Batch norms get the mean and variance of these pictures instead of running averages; nothing else changes.
-
-    Source: update_bn of Izmailov et al., Averaging Weights Leads to Wider Optima, UAI 2018.
+    """Batch norms that learn get the mean and variance of these pictures instead of running averages; nothing else
+    changes. Source: update_bn of Izmailov et al., Averaging Weights Leads to Wider Optima, UAI 2018.
     """
     norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    norms = [each for each in norms if each.weight.requires_grad]
     if not norms:
         return
     momenta, device = [each.momentum for each in norms], next(network.parameters()).device
