@@ -21,7 +21,7 @@ LAYERS = [
     "bundle compare bar checkpoint optimiser onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join",
-    "part recalibrate",
+    "part recalibrate finetune",
     "profile",
     "train",
     "ensemble",

@@ -143,6 +143,7 @@ def _train_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("recipe", nargs="?", help="a packaged recipe (m2cnn systems recipes) or a .toml file")
     one.set_defaults(settings=[])
     one.epilog = "KEY=VALUE changes any setting of the recipe: stages.1.epochs=3 task.weight=0.5. " + DISCLAIMER
+    one.add_argument("--from", dest="start", metavar="MODEL", help="go on from this bundle or run, instead of a recipe")
     one.add_argument("--data", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
     one.add_argument("--images", help="folder that the manifest's paths start from")
     one.add_argument("--out", required=True, help="run folder")
@@ -156,20 +157,28 @@ def _train_options(one: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace) -> None:
     require("torch", "train")
     require("lightning", "train")
+    from m2cnn.bundle import load_bundle
     from m2cnn.data import open_data
+    from m2cnn.finetune import recipe_of
     from m2cnn.recipe import load_recipe
     from m2cnn.train import resume
     from m2cnn.train import train as fit
 
     if options.resume:
-        if options.recipe or options.data or _short_settings(options):
+        if options.recipe or options.start or options.data or _short_settings(options):
             raise SettingError("train --resume", "a recipe, data or settings", "only --out RUN", "A run keeps its own.")
         bundle = resume(options.out, cache=options.cache, images=options.images)
     else:
-        if not options.recipe or not options.data:
-            raise SettingError("train", "no recipe or no --data", "m2cnn train RECIPE --data DATA --out RUN")
-        recipe = load_recipe(options.recipe, [*_short_settings(options), *options.settings])
-        bundle = fit(recipe, open_data(options.data, options.images), options.out, cache=options.cache)
+        if options.start and "=" in (options.recipe or ""):  # the first setting, where a recipe would stand
+            options.settings, options.recipe = [options.recipe, *options.settings], None
+        if bool(options.recipe) == bool(options.start) or not options.data:
+            got = "a recipe and --from" if options.recipe and options.start else "no recipe or no --data"
+            raise SettingError("train", got, "m2cnn train RECIPE --data DATA --out RUN, or --from MODEL for RECIPE")
+        settings = [*_short_settings(options), *options.settings]
+        model = load_bundle(options.start) if options.start else None
+        recipe = recipe_of(model, settings) if model else load_recipe(options.recipe, settings)
+        manifest = open_data(options.data, options.images)
+        bundle = fit(recipe, manifest, options.out, cache=options.cache, start=options.start)
     _print_run(Path(options.out), bundle.hash)
 
 

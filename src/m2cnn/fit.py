@@ -212,6 +212,18 @@ class Fit(LightningModule):
         self.on_pass(row)
         self.save()
 
+    def judge_start(self) -> None:
+        """Keep the weights as they are before the first step; a pass is kept where it is better than they."""
+        network, truth = self.network.eval(), self.data.val.grades
+        with torch.no_grad():
+            outputs = torch.cat([network(pictures).float() for pictures, _ in self.val_dataloader()])
+        network.train()
+        kappa = self._judge(self.task.read(outputs.numpy()), truth)
+        self.progress.best = -1.0 if np.isnan(kappa) else kappa
+        self.progress.best_loss = float(self.task.loss(outputs, torch.from_numpy(truth)))
+        for snapshot in self.kept:
+            self.keep(snapshot)
+
     def keep(self, snapshot: str) -> None:
         """Write the present weights as one of SNAPSHOTS."""
         save_weights(self.judged, best_weights(self.folder, self.progress.stage, snapshot))

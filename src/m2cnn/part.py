@@ -48,7 +48,8 @@ def name_of(name: str) -> str:
 class Part:
     """One member of a run: trained by its own recipe in its own folder.
 
-    root: the run's folder.  start: the member whose trained weights it starts from.
+    root: the run's folder.  start: the member whose trained weights it starts from.  weights: those of the model that
+    the run goes on from.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Part:
     precision: str
     root: Path
     start: Part | None = None
+    weights: Path | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -150,12 +152,16 @@ def _train_stages(part: Part, cached: Cached, make_bar: MakeBar) -> nn.Module:
             network, new = network_of_stage(part.member, part.recipe, number, part.checkpoints)
             if number == 0 and part.start:
                 network.start_from(_trained(part.start))
+            if number == 0 and part.weights:
+                load_weights(network, part.weights)
             data = stage_data(part, cached, number)
             snapshots = part.member.snapshots if number == len(part.recipe.stages) - 1 else SNAPSHOTS[:1]
             fit = Fit(network, part.member.task, part.recipe, data, progress, part.checkpoints, new, snapshots)
             if states is not None:
                 fit.restore(states)
                 states = None
+            elif number == 0 and part.weights:
+                fit.judge_start()
             fit.on_step = bar.step
             fit.on_pass = lambda row, history=progress.history: (bar.finish(row), _write_history(part.folder, history))
             try:

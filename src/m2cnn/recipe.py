@@ -217,7 +217,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises SettingError for an unknown name, key or value.
     """
-    recipe = _resolve_sizes(recipe_from_dict(_override(_read(name), overrides), str(name)))
+    recipe = _resolve_sizes(recipe_from_dict(overridden(_read(name), overrides), str(name)))
     for member in recipe.members:
         recipe.of(member)
     return recipe
@@ -258,10 +258,11 @@ def _over(own: dict, tables: dict) -> dict:
 
 def settings_of(overrides: Sequence[str]) -> dict:
     """Tables from `key=value` texts. Raises SettingError for a text that is none."""
-    return _override({}, overrides)
+    return overridden({}, overrides)
 
 
-def _override(tables: dict, overrides: Sequence[str]) -> dict:
+def overridden(tables: dict, overrides: Sequence[str]) -> dict:
+    """Tables, changed by `key=value` texts. Raises SettingError for a text that is none."""
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:

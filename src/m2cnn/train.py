@@ -37,6 +37,7 @@ from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.evaluate import evaluate, predict
 from m2cnn.export import Origin
+from m2cnn.finetune import START, begin, begun, refuse_seen, start_weights, system_of
 from m2cnn.grader import Grader
 from m2cnn.join import join
 from m2cnn.models import PlainSettings
@@ -72,7 +73,8 @@ class Run:
             (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
         )
         precision = self.precisions[member.name]
-        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, start)
+        weights = start_weights(self.folder, member.name)
+        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, start, weights)
 
 
 def train(
@@ -84,20 +86,23 @@ def train(
     cache: str | Path | None = None,
     guarded: Guarded | None = None,
     bar: MakeBar = Bar,
+    start: str | Path | None = None,
 ) -> Bundle:
-    """Train a system from the start into a new folder, and return its bundle.
+    """Train a system into a new folder, and return its bundle.
 
     system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in
     the run).  guarded: what the guard saw of this manifest, for several runs on it.  bar: what shows the progress.
+    start: a model to go on from, whose system it then is (m2cnn.finetune).
     Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
     KeyboardInterrupt after Ctrl-C, with the run saved.
     """
     folder = Path(folder)
-    if folder.exists() and {path.name for path in folder.iterdir()} - {PICTURES, LEAKS}:
+    if folder.exists() and {path.name for path in folder.iterdir()} - {PICTURES, LEAKS, START}:
         raise SettingError(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
-    system = (system or get(recipe.system)).customised(recipe)
+    begun_with = begin(start, folder) if start else None
+    system = (system_of(begun_with) if begun_with else system or get(recipe.system)).customised(recipe)
     _check(system, recipe)
     with_splits(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
     if guarded is None:
@@ -105,11 +110,15 @@ def train(
     refuse_changed(guarded.seen)
     refuse_across_splits(guarded.manifest, guarded.twins, str(folder / LEAKS))
     manifest = with_splits(guarded.manifest, recipe, guarded.twins)
+    known = known_of(manifest, guarded.seen)
+    if begun_with:
+        refuse_seen(begun_with, manifest, guarded)
+        known = known.joined(begun_with.known())
     precisions = {member.name: precision_of(member, recipe.of(member.name)) for member in system.members}
     write_json(folder / RECIPE, recipe.to_dict())
     write_json(folder / ENVIRONMENT, environment())
     write_manifest(manifest, folder / MANIFEST)
-    write_atomically(folder / KNOWN, known_of(manifest, guarded.seen).to_bytes())
+    write_atomically(folder / KNOWN, known.to_bytes())
     # Last: a folder without run.json is no run yet.
     run = {
         "m2cnn": m2cnn.__version__,
@@ -152,7 +161,8 @@ def open_run(folder: Path, *, system: System | None = None, images: str | Path |
     run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
     manifest = complete(read_manifest(folder / MANIFEST, images or run["images_root"]))
-    system = (system or get(run["system"])).customised(recipe)
+    model = begun(folder)
+    system = (system_of(model) if model else system or get(run["system"])).customised(recipe)
     if _described(system) != {key: run[key] for key in ("members", "combiner")}:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")

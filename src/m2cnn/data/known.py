@@ -56,6 +56,17 @@ class Known:
                     met[image] = Met(image, str(self.split[number]), "same photograph")
         return [met[image] for image in seen if image in met]
 
+    def joined(self, other: Known) -> Known:
+        """Both; what was trained on in one was trained on."""
+        ours, theirs = (dict(zip(map(bytes, k.sha256), k.split, strict=True)) for k in (self, other))
+        fresh = np.array([bytes(digest) not in ours for digest in other.sha256], bool)
+        split = [("train" if "train" in (s, theirs.get(d, s)) else "val") for d, s in ours.items()]
+        return Known(
+            np.concatenate([self.sha256, other.sha256[fresh]]),
+            np.concatenate([np.array(split, "U5"), other.split[fresh]]),
+            np.concatenate([self.codes, other.codes[fresh]]),
+        )
+
     def to_bytes(self) -> bytes:
         """One .npy, the same for the same photographs; a code takes two bits a number."""
         plus, minus = (np.packbits(self.codes == sign, axis=1) for sign in (1, -1))

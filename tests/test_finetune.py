@@ -1,0 +1,132 @@
+"""Going on from a trained model: what is carried, what is refused, and a start that nothing improves on is kept."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from m2cnn.bundle import WEIGHTS, load_bundle
+from m2cnn.cli import main
+from m2cnn.data import Manifest, assign_splits, write_manifest
+from m2cnn.data.known import Known
+from m2cnn.data.rendered import render_manifest
+from m2cnn.finetune import PASSES, recipe_of, system_of
+from m2cnn.part import read_history
+from m2cnn.train import resume
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """Photographs of another place: other patients than those of `rendered`."""
+    folder = tmp_path_factory.mktemp("clinic")
+    manifest = render_manifest(folder, 16, 77, 224, workers=1)
+    manifest = assign_splits(manifest, {"train": 0.5, "val": 0.25, "test": 0.25}, lockbox=0)
+    write_manifest(manifest, folder / "manifest.csv")
+    return manifest
+
+
+def words(model, clinic, out, *settings):
+    return ["train", "--from", str(model), "--data", str(clinic.root), "--out", str(out), *settings]
+
+
+def test_the_recipe_is_the_last_stage_once_more(tiny_run, tiny_recipe):
+    recipe, last = recipe_of(load_bundle(tiny_run), ["stages.0.epochs=2"]), tiny_recipe.stages[-1]
+    (stage,) = recipe.stages
+    assert (stage.epochs, stage.size, stage.cells, stage.batch) == (2, last.size, last.cells, last.batch)
+    assert stage.lr == pytest.approx(last.lr / 10) and stage.frozen_norm
+    assert recipe_of(load_bundle(tiny_run)).stages[0].epochs == PASSES
+    assert recipe.optimiser == tiny_recipe.optimiser and not recipe.fit_cuts
+    (member,) = system_of(load_bundle(tiny_run)).members
+    assert member.task == load_bundle(tiny_run).task  # its cuts, too
+
+
+def test_a_model_goes_on_with_photographs_of_another_place(tiny_run, clinic, rendered, tmp_path):
+    out = tmp_path / "run"
+    assert main(words(tiny_run, clinic, out, "stages.0.epochs=2", "stages.0.lr=0.01", "precision=32")) == 0
+    before, after = load_bundle(tiny_run), load_bundle(out)
+    assert after.system == before.system and after.task == before.task and after.size == before.size
+    assert len(read_history(out)) == 2
+    # Whoever measures it is told of both sets.
+    known = {bytes(digest): str(split) for digest, split in zip(after.known().sha256, after.known().split, strict=True)}
+    for manifest in (clinic, rendered):
+        seen = [row for row in manifest if row.split in ("train", "val")]
+        assert all(known[bytes.fromhex(row.sha256)] == row.split for row in seen)
+    assert (
+        main(["evaluate", str(out), "--data", str(rendered.root), "--out", str(tmp_path / "e"), "--split", "train"])
+        == 2
+    )
+    metrics = json.loads((out / "test/metrics.json").read_text())
+    assert metrics["n_images"] == len(clinic.select("test"))
+
+
+@pytest.mark.parametrize(("judged", "kept"), [((0.9, 0.1), True), ((0.1, 0.9), False), ((float("nan"), 0.0), False)])
+def test_where_no_pass_is_better_the_start_is_kept(judged, kept, tiny_run, clinic, tmp_path, monkeypatch):
+    kappas = iter(judged)  # of the start, then of the only pass
+    monkeypatch.setattr("m2cnn.fit.Fit._judge", lambda *rest: next(kappas))
+    out = tmp_path / "run"
+    assert main(words(tiny_run, clinic, out, "stages.0.epochs=1", "stages.0.lr=0.01", "precision=32", "ema=0")) == 0
+    one, other = (load_file(load_bundle(folder).folder / WEIGHTS) for folder in (tiny_run, out))
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one) == kept
+    # Batch norms keep their statistics: fifty photographs have none.
+    assert all((one[name] == other[name]).all() for name in one if "running_" in name)
+
+
+def test_an_interrupted_run_goes_on_without_the_model(tiny_run, clinic, tmp_path, monkeypatch):
+    from m2cnn import part
+
+    model, settings = tmp_path / "model", ("stages.0.epochs=2", "stages.0.lr=0.01", "precision=32")
+    shutil.copytree(load_bundle(tiny_run).folder, model)
+    assert main(words(model, clinic, tmp_path / "whole", *settings)) == 0
+    fit_stage = part.fit_stage
+
+    def interrupted(fit, *rest):
+        fit.on_step = lambda progress: setattr(fit, "stop", progress.epoch == 1)
+        fit_stage(fit, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, "fit_stage", interrupted)
+        assert main(words(model, clinic, tmp_path / "cut", *settings)) == 130
+    shutil.rmtree(model)
+    resume(tmp_path / "cut")
+    one, other = (load_file(tmp_path / name / "bundle" / WEIGHTS) for name in ("whole", "cut"))
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_photographs_that_it_learned_from_measure_nothing(tiny_run, rendered, tmp_path, capsys):
+    names = set(rendered.select("train").patients())
+    rows = tuple(replace(row, split="test" if row.patient in names else "train") for row in rendered)
+    before = {row.image: row.split for row in rendered}
+    rows = tuple(replace(row, split="val") if before[row.image] == "val" else row for row in rows)
+    rows = tuple(row for row in rows if before[row.image] != "lockbox")
+    write_manifest(Manifest(rows, rendered.root), tmp_path / "swapped.csv")
+    data = ["--data", str(tmp_path / "swapped.csv"), "--images", str(rendered.root)]
+    assert main(["train", "--from", str(tiny_run), *data, "--out", str(tmp_path / "run")]) == 2
+    assert f"{len(rendered.select('train'))} photographs of validation or test are known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["m2cnn", "--from", "x", "--data", "d"], "a recipe and --from"),
+        (["--data", "d"], "no recipe or no --data"),
+        (["--from", "x"], "no recipe or no --data"),
+        (["--resume", "--from", "x"], "only --out RUN"),
+    ],
+)
+def test_commands_that_mean_nothing(given, message, tmp_path, capsys):
+    assert main(["train", *given, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_two_models_know():
+    def known(digests, splits):
+        codes = np.arange(len(digests))[:, None].astype(np.int8)
+        return Known(np.array([[d] * 32 for d in digests], np.uint8), np.array(splits, "U5"), codes)
+
+    both = known([1, 2], ["val", "train"]).joined(known([2, 3, 1], ["val", "val", "train"]))
+    told = {int(digest[0]): str(split) for digest, split in zip(both.sha256, both.split, strict=True)}
+    assert told == {1: "train", 2: "train", 3: "val"} and len(both.codes) == 3
