@@ -94,6 +94,7 @@ def test_a_single_photograph_makes_no_training_batch(count, batch, whole, total)
     assert len(list(PassBatches(np.arange(count), batch, 0, whole=whole))) == total
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than a machine of one core has
 def test_the_same_key_gives_the_same_view_for_any_number_of_workers(prepared, rendered):
     pictures = Pictures(prepared, rendered.rows, 56, Augment(), (3, 0))
     order = pass_order(pictures.grades, Sampling(), (3, 0), 1)
