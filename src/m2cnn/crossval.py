@@ -67,7 +67,10 @@ class CrossValidation(Table):
         return dict(zip(names, nested(self.guarded.manifest, folds, *rest), strict=True))
 
     def given(self, job: Job, recipe: Recipe) -> Guarded:
-        return self.guarded._replace(manifest=self.folds[job.cell.name])
+        fold = self.folds[job.cell.name]
+        here = {row.image for row in fold}
+        twins = [twin for twin in self.guarded.twins if {twin.first, twin.second} <= here]
+        return self.guarded._replace(manifest=fold, twins=twins)
 
 
 # --- what they say together ---

@@ -92,8 +92,8 @@ def begun(folder: Path) -> Bundle | None:
 def refuse_seen(bundle: Bundle, manifest: Manifest, guarded: Guarded) -> None:
     """DataError where photographs to choose or measure by are among those that the model learned from."""
     split = {row.image: row.split for row in manifest}
-    met = [one for one in bundle.known().meet(guarded.seen) if split.get(one.image) in ("val", "test")]
-    met = [one for one in met if one.split == "train" or split[one.image] == "test"]
+    met = [one for one in bundle.known().meet(guarded.seen) if split.get(one.image) in ("val", "test", "lockbox")]
+    met = [one for one in met if one.split == "train" or split[one.image] != "val"]
     if met:
         shown = some([f"{one.image} ({split[one.image]}, {one.how})" for one in met])
         got = f"{len(met)} photographs of validation or test are known to the model: {shown}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -101,6 +102,7 @@ def train(
         raise SettingError(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
+    shutil.rmtree(folder / START, ignore_errors=True)  # what a refused call left must not start this one
     begun_with = begin(start, folder) if start else None
     system = (system_of(begun_with) if begun_with else system or get(recipe.system)).customised(recipe)
     _check(system, recipe)

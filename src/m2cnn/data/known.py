@@ -60,7 +60,10 @@ class Known:
         """Both; what was trained on in one was trained on."""
         ours, theirs = (dict(zip(map(bytes, k.sha256), k.split, strict=True)) for k in (self, other))
         fresh = np.array([bytes(digest) not in ours for digest in other.sha256], bool)
-        split = [("train" if "train" in (s, theirs.get(d, s)) else "val") for d, s in ours.items()]
+        split = [
+            ("train" if "train" in (s, theirs.get(d, s)) else "val")
+            for d, s in zip(map(bytes, self.sha256), self.split, strict=True)
+        ]
         return Known(
             np.concatenate([self.sha256, other.sha256[fresh]]),
             np.concatenate([np.array(split, "U5"), other.split[fresh]]),
