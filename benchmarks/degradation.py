@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
+from scipy.stats import binomtest
 from tqdm import tqdm
 
 from m2cnn.errors import ImageError
@@ -94,10 +95,8 @@ def good(folder: Path, each: int) -> dict[str, list[Path]]:
 
 def wilson(count: int, total: int) -> tuple[float, float]:
     """95 % interval of a share."""
-    share, z = count / total, 1.96
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = binomtest(count, total).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def refused(image: np.ndarray) -> bool:

@@ -25,7 +25,7 @@ from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import ENDPOINTS, NUM_GRADES
 from m2cnn.metrics import Floats
 from m2cnn.predictions import NO_GRADE, Predictions
-from m2cnn.tasks import Decoded
+from m2cnn.tasks import Decoded, softmax
 
 REFERABLE = ENDPOINTS["referable"]
 HIGH_SENSITIVITY, HIGH_SPECIFICITY = "high-sensitivity", "high-specificity"
@@ -77,7 +77,7 @@ class Calibration:
 
     def probabilities(self, plain: np.ndarray | None) -> np.ndarray | None:
         """(N, 5) -> (N, 5); None stays None."""
-        return None if plain is None else _softmax(_logs(plain) / self.temperature + np.array(self.bias))
+        return None if plain is None else softmax(_logs(plain) / self.temperature + np.array(self.bias))
 
     def chance(self, decoded: Decoded) -> np.ndarray | None:
         """(N,) probability of referable disease of what `decoded` gave; None where nobody fitted it."""
@@ -191,12 +191,12 @@ def _bounded(theta: Floats) -> Floats:
 
 
 def _cross_entropy(theta: Floats, logs: Floats, truth: Floats) -> float:
-    chances = _softmax(theta[0] * logs + theta[1:])
+    chances = softmax(theta[0] * logs + theta[1:])
     return float(-np.log(np.maximum((chances * truth).sum(axis=1), 1e-300)).sum() + RIDGE / 2 * (theta[1:] ** 2).sum())
 
 
 def _newton_step(theta: Floats, logs: Floats, truth: Floats) -> Floats:
-    chances = _softmax(theta[0] * logs + theta[1:])
+    chances = softmax(theta[0] * logs + theta[1:])
     # d z / d theta, (N, 5, 6): the logits' own values, then one column for each bias.
     slopes = np.concatenate([logs[:, :, None], np.broadcast_to(np.eye(NUM_GRADES), (len(logs), 5, 5))], axis=2)
     gradient = np.einsum("nk,nkj->j", chances - truth, slopes)
@@ -255,8 +255,3 @@ def _rates(referred: np.ndarray, referable: np.ndarray, patient: np.ndarray, rep
 
 def _logs(probabilities: np.ndarray) -> Floats:
     return np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-12))
-
-
-def _softmax(logits: Floats) -> Floats:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

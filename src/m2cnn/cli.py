@@ -15,7 +15,15 @@ from typing import TextIO
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_systems import systems_options
-from m2cnn.cli_table import crossval, crossval_options, table_ablation, table_comparison, table_options
+from m2cnn.cli_table import (
+    crossval,
+    crossval_options,
+    network_options,
+    short_settings,
+    table_ablation,
+    table_comparison,
+    table_options,
+)
 from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
@@ -149,8 +157,7 @@ def _train_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--out", required=True, help="run folder")
     one.add_argument("--resume", action="store_true", help="continue the run in --out, with its own recipe and data")
     one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
-    for name in ("width", "ladder", "trunk", "cell", "weights"):
-        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    network_options(one)
     one.add_argument("--seed", help="short for seed=...")
 
 
@@ -183,8 +190,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _short_settings(options: argparse.Namespace) -> list[str]:
-    keys = {name: f"network.{name}" for name in ("width", "ladder", "trunk", "cell", "weights")} | {"seed": "seed"}
-    return [f"{key}={getattr(options, name)}" for name, key in keys.items() if getattr(options, name) is not None]
+    return short_settings(options) + ([] if options.seed is None else [f"seed={options.seed}"])
 
 
 def _print_run(run: Path, digest: str) -> None:

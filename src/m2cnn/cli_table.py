@@ -53,8 +53,7 @@ def _ablation_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--passes", type=int, default=0, help="of every run, over its stages (default: the pattern's)")
     one.add_argument("--share", default="0.5", help="of the passes left, what each stage but the last takes (0.5)")
     one.add_argument("--sizes", default="", help="three sizes in px instead of the ladder's, such as 112,224,360")
-    for name in SHORT:
-        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    network_options(one)
     one.epilog = "KEY=VALUE changes any setting, of all cells alike: stages.0.lr=0.002 fit_cuts=true. " + DISCLAIMER
 
 
@@ -194,7 +193,14 @@ def _told(out: Path, page: Path) -> int:
     return UNGRADED if failed else OK
 
 
-def _short(options: argparse.Namespace) -> list[str]:
+def network_options(one: argparse.ArgumentParser) -> None:
+    """Short forms of settings of the network."""
+    for name in SHORT:
+        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+
+
+def short_settings(options: argparse.Namespace) -> list[str]:
+    """The settings that `network_options` gave."""
     return [f"network.{name}={getattr(options, name)}" for name in SHORT if getattr(options, name) is not None]
 
 
@@ -204,7 +210,7 @@ def _pattern(options: argparse.Namespace, out: Path) -> Pattern:
 
     found = pattern(
         options.recipe,
-        [*_short(options), *options.settings],
+        [*short_settings(options), *options.settings],
         sizes=_numbers("sizes", options.sizes) if options.sizes else (),
         passes=options.passes,
         share=_share(options.share),
@@ -235,8 +241,7 @@ def crossval_options(one: argparse.ArgumentParser) -> None:
     shared_options(one)
     one.add_argument("--folds", type=int, default=5, help="of patients (default: 5)")
     one.add_argument("--by", choices=("patient", "source"), default="patient", help="source: one fold of each source")
-    for name in SHORT:
-        one.add_argument(f"--{name}", help=f"short for network.{name}=...")
+    network_options(one)
     one.epilog = "KEY=VALUE changes any setting of the recipe, of all folds alike. " + DISCLAIMER
 
 
@@ -252,7 +257,7 @@ def crossval(options: argparse.Namespace) -> int:
 
     def planned(manifest: Manifest) -> Plan:
         seen.append(manifest)
-        recipe = load_recipe(options.recipe, [*_short(options), *options.settings])
+        recipe = load_recipe(options.recipe, [*short_settings(options), *options.settings])
         folds = 0 if options.by == "source" else options.folds
         plan = crossval_plan(recipe, manifest, folds, shlex.join(["m2cnn", *sys.argv[1:]]))
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
