@@ -97,6 +97,21 @@ def test_isotonic_chances_as_sklearn_has_them():
     assert chance[0] == fitted.chances[0] and chance[2] == fitted.chances[-1] and chance[0] < chance[1] < chance[2]
 
 
+@pytest.mark.parametrize(("grades", "message"), [([0, 1], "no referable photograph"), ([2, 3], "photographs alone")])
+def test_chances_of_one_kind_of_photograph_are_refused(grades, message):
+    grade = np.array(grades * 20)
+    with pytest.raises(DataError, match=message):
+        calibrate(predictions(grade, grade, grade * 1.0), replicates=20)
+
+
+def test_where_all_must_be_referred_all_are():
+    """The lowest severity of all may come back a little lower from another machine, or from float32."""
+    grade = np.array([2, 0, 0, 3] * 20)
+    severity = np.where(grade == 2, 0.1, 1.0)
+    sensitive = calibrate(predictions(grade, np.round(severity).astype(int), severity), 0.99, 0.5, 20).points[0]
+    assert sensitive.severity == 0 and sensitive.sensitivity[0] == 1
+
+
 @pytest.mark.parametrize("target", [0.8, 0.95])
 def test_points_reach_their_targets_and_not_a_photograph_more(target):
     table = cohort()

@@ -12,6 +12,7 @@ from m2cnn import crossval, systems
 from m2cnn.cli import main
 from m2cnn.crossval import crossval_plan, joined, write_report
 from m2cnn.data import Manifest, read_manifest, write_manifest
+from m2cnn.data.splits import without_each_source
 from m2cnn.errors import DataError, SettingError
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.predictions import read_predictions
@@ -60,6 +61,7 @@ def test_every_patient_is_measured_once_by_a_run_that_never_saw_him(flat, two_so
     out = tmp_path / "out"
     words = ["crossval", flat, *data, "--out", str(out), "--folds", "3", "--replicates", "50"]
     assert main(words) == 0
+    assert capsys.readouterr().out.count("flat on test") == 1  # said once, when all is done
     pooled = read_predictions(out / "pooled/predictions.csv")
     folds = [read_manifest(out / f"runs/fold-{n}-seed0/manifest.csv", manifest.root) for n in (1, 2, 3)]
     shut = locked(folds[0])
@@ -83,6 +85,9 @@ def test_every_patient_is_measured_once_by_a_run_that_never_saw_him(flat, two_so
     page = (out / "crossval.md").read_text()
     assert all(f"| {name} |" in page for name in ("**all**", "fold-3", "north", "south"))
     assert "Not done yet" not in page
+    # The report alone, without the photographs, says the same.
+    assert main(["crossval", flat, "--out", str(out), "--report", "--replicates", "50"]) == 0
+    assert (out / "crossval.md").read_text() == page
     # Once more: nothing is trained again, and another question is refused.
     before = (out / "runs/fold-2-seed0/done.json").stat().st_mtime_ns
     assert main(words) == 0
@@ -111,7 +116,37 @@ def test_each_source_is_left_out_once(flat, two_sources, tmp_path):
         assert name not in {source[row.image] for row in fold.select("train", "val")}
 
 
-@pytest.mark.parametrize(("folds", "message"), [(1, "folds: 1; expected 2..100"), (0, "photographs of one source")])
+def test_a_source_without_a_photograph_to_measure_is_no_fold(two_sources):
+    manifest, _ = two_sources
+    rows = tuple(replace(row, split="test", source="east") if n < 4 else row for n, row in enumerate(manifest))
+    patients = {row.patient for row in rows[:4]}
+    rows = tuple(replace(row, split="test", source="east") if row.patient in patients else row for row in rows)
+    recipe = recipe_from_dict({"system": "basenet-mt", "stages": [{"size": 64, "epochs": 1}]})
+    plan = crossval_plan(recipe, Manifest(rows, manifest.root), None)
+    assert [cell.name for cell in plan.cells] == ["north", "south"]
+    assert set(without_each_source(Manifest(rows, manifest.root))) == {"north", "south"}
+
+
+def test_a_fold_is_looked_at_as_it_is(flat, two_sources, tmp_path):
+    """Patients of split "test" alone on a grade: the manifest has no other split to speak of, the folds do."""
+    manifest, _ = two_sources
+    rows = tuple(replace(row, split="train") for row in manifest)
+    write_manifest(Manifest(rows, manifest.root), tmp_path / "all-train.csv")
+    data = ["--data", str(tmp_path / "all-train.csv"), "--images", str(manifest.root)]
+    out = tmp_path / "out"
+    assert main(["crossval", flat, *data, "--out", str(out), "--folds", "2", "--replicates", "50"]) == 0
+
+
+def test_folds_and_sources_at_once_are_refused(flat, two_sources, tmp_path, capsys):
+    _, data = two_sources
+    assert main(["crossval", flat, *data, "--out", str(tmp_path / "o"), "--folds", "3", "--by", "source"]) == 2
+    assert "--folds beside --by source" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [(1, "folds: 1; expected 2..100"), (0, "folds: 0; expected"), (None, "photographs of one source")],
+)
 def test_folds_that_mean_nothing(folds, message, rendered):
     recipe = recipe_from_dict({"system": "basenet-mt", "stages": [{"size": 64, "epochs": 1}]})
     with pytest.raises(SettingError, match=message):

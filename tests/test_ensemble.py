@@ -1,12 +1,14 @@
 """m2cnn combine: runs that are trained already become one model."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from m2cnn.bundle import load_bundle
+from m2cnn.bundle import KNOWN, load_bundle
 from m2cnn.combine import Mean
+from m2cnn.data.known import read_known
 from m2cnn.data.manifest import read_manifest, write_manifest
 from m2cnn.ensemble import combine_runs
 from m2cnn.errors import SettingError
@@ -32,6 +34,15 @@ def test_the_mean_of_a_run_and_its_copy_is_the_run(twins, tmp_path):
     assert combine_runs(twins, Mean(), tmp_path / "out").hash == bundle.hash
     with pytest.raises(SettingError, match="no finished run"):
         combine_runs([tmp_path / "out"], Mean(), tmp_path / "again")
+
+
+def test_it_knows_the_photographs_of_all_its_runs(twins, tmp_path):
+    other = shutil.copytree(twins[1], tmp_path / "other")
+    known = read_known(other / KNOWN)
+    more = replace(known, sha256=known.sha256 ^ 1)  # as if it had begun from a model that saw others
+    (other / KNOWN).write_bytes(more.to_bytes())
+    bundle = combine_runs([twins[0], other], Mean(), tmp_path / "out")
+    assert len(bundle.known().sha256) == 2 * len(known.sha256)
 
 
 def test_runs_that_do_not_fit_are_refused(twins, tmp_path):

@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from m2cnn.bundle import WEIGHTS, load_bundle
+from m2cnn.bundle import COMBINER, WEIGHTS, load_bundle, with_calibration
+from m2cnn.calibration import Calibration
 from m2cnn.cli import main
+from m2cnn.combine import Mean
 from m2cnn.data import Manifest, assign_splits, write_manifest
 from m2cnn.data.known import Known
 from m2cnn.data.rendered import render_manifest
-from m2cnn.finetune import PASSES, recipe_of, system_of
+from m2cnn.ensemble import combine_runs
+from m2cnn.errors import BundleError, SettingError
+from m2cnn.finetune import PASSES, START, recipe_of, system_of
 from m2cnn.part import read_history
-from m2cnn.train import resume
+from m2cnn.recipe import recipe_from_dict
+from m2cnn.train import RUN, open_run, resume, train
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,62 @@ def test_an_interrupted_run_goes_on_without_the_model(tiny_run, clinic, tmp_path
     resume(tmp_path / "cut")
     one, other = (load_file(tmp_path / name / "bundle" / WEIGHTS) for name in ("whole", "cut"))
     assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_of_a_joined_model_every_network_goes_on_and_the_combiner_stays(tiny_run, clinic, tmp_path):
+    runs = [shutil.copytree(tiny_run, tmp_path / name) for name in ("one", "two")]
+    before = combine_runs(runs, Mean(), tmp_path / "joined")
+    before = with_calibration(before, Calibration(severities=(1.0, 3.0), chances=(0.2, 0.9), photographs=9, patients=5))
+    out = tmp_path / "run"
+    words_ = words(tmp_path / "joined", clinic, out, "stages.0.epochs=2", "stages.0.lr=0.01", "precision=32")
+    assert main(words_) == 0
+    after = load_bundle(out)
+    assert after.combiner == before.combiner and after.calibration == before.calibration
+    assert (after.folder / COMBINER).read_bytes() == (before.folder / COMBINER).read_bytes()
+    for name in ("one", "two"):
+        assert len(read_history(out / "members" / name)) == 2  # what is asked is asked of each
+        assert after.members[name].hash != before.members[name].hash
+    with pytest.raises(SettingError, match="another combiner"):
+        train(replace(recipe_of(before), combiner={"name": "forest"}), clinic, tmp_path / "x", start=before.folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("network.width=1/8", "another network or task"),
+        ("task.name=regression", "another network or task"),
+        ("stages.0.cells=0", "one stage of 1 cells"),
+    ],
+)
+def test_another_network_does_not_go_on(setting, message, tiny_run, clinic, tmp_path, capsys):
+    assert main(words(tiny_run, clinic, tmp_path / "run", setting)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_start_that_nobody_asked_for_begins_nothing(tiny_run, clinic, tiny_recipe, tmp_path):
+    """What a refused call left in the folder is not what the next run goes on from; another start is found out."""
+    out = tmp_path / "run"
+    assert main(words(tiny_run, clinic, out, "stages.0.cells=0")) == 2
+    assert (out / START).is_dir()
+    stages = [{"size": 56, "epochs": 1, "batch": 8}]
+    fresh = recipe_from_dict(tiny_recipe.to_dict() | {"system": "basenet-mt", "stages": stages, "ema": 0.0})
+    train(fresh, clinic, out)
+    assert json.loads((out / RUN).read_text())["start"] is None and not (out / START).exists()
+    went_on = tmp_path / "went-on"
+    assert main(words(tiny_run, clinic, went_on, "stages.0.epochs=1", "precision=32")) == 0
+    assert json.loads((went_on / RUN).read_text())["start"] == load_bundle(tiny_run).hash
+    settings = json.loads((went_on / START / "system.json").read_text())
+    (went_on / START / "system.json").write_text(json.dumps(settings | {"source": "another"}))
+    with pytest.raises(BundleError, match="as the run began"):
+        open_run(went_on)
+
+
+def test_the_last_stage_keeps_what_it_was_told(tiny_run, monkeypatch):
+    bundle = load_bundle(tiny_run)
+    told = bundle.settings["training"]["recipe"]
+    told["stages"][-1] |= {"frozen": ["cells.0"], "weight_decay": 0.3, "carried_lr": 0.5, "warmup": 1.0}
+    (stage,) = recipe_of(bundle).stages
+    assert (stage.frozen, stage.weight_decay, stage.carried_lr, stage.warmup) == (("cells.0",), 0.3, 0.5, 0.0)
 
 
 def test_photographs_that_it_learned_from_measure_nothing(tiny_run, rendered, tmp_path, capsys):

@@ -174,6 +174,11 @@ def test_too_few_passes_and_a_share_that_is_none():
         pattern("m2cnn-slim", share=1.0)
 
 
+def test_calibration_would_favour_a_decode():
+    with pytest.raises(SettingError, match="ablation, calibrate: true; expected false"):
+        ablation_cells(pattern("m2cnn-slim", ["calibrate=true"], passes=4))
+
+
 def test_work_counts_every_stage(cells):
     by_name = {cell.name: cell for cell in cells}
     staged = by_name["m2cnn-112"].recipe

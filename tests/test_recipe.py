@@ -112,6 +112,8 @@ def test_a_recipe_from_a_file(tmp_path):
         (["stages.0.epochs=0"], "1 or more"),
         (["stages.0.batch=0"], "1 or more"),
         (["stages.0.rung=3"], "0, 1 or 2"),
+        (["norm_batches=-1"], "0 or more"),
+        (["ema=1"], "below 1"),
         (["stages.0.cells=2"], "only grows"),
         (["stages.0.schedule=step"], 'Did you mean "steps"'),
         (["optimiser.name=adam"], 'Did you mean "adamw"'),

@@ -156,7 +156,11 @@ def calibrate(
     severity = p.severity.astype(np.float64)
     fitted = {"photographs": len(p), "patients": len(np.unique(p.patient))}
     if np.isnan(p.probabilities).any():
-        fitted["severities"], fitted["chances"] = _steps(severity, p.grade >= REFERABLE)
+        referable = p.grade >= REFERABLE
+        if referable.all() or not referable.any():
+            got = "referable photographs alone" if referable.all() else "no referable photograph"
+            raise DataError("calibrate", got, "referable photographs and others", "More patients.")
+        fitted["severities"], fitted["chances"] = _steps(severity, referable)
     else:
         fitted["temperature"], fitted["bias"] = fit_temperature(p.probabilities, p.grade)
     points = _points(severity, p.grade >= REFERABLE, p.patient, (sensitivity, specificity), replicates)
@@ -223,7 +227,7 @@ def _points(
     if min(referable.sum(), (~referable).sum()) < LEAST:
         return ()
     ladder = np.unique(severity)
-    places = np.concatenate([[ladder[0]], (ladder[1:] + ladder[:-1]) / 2])  # midway: no photograph stands on one
+    places = np.concatenate([[0.0], (ladder[1:] + ladder[:-1]) / 2])  # midway: no photograph stands on one
     caught = np.array([(severity[referable] >= place).mean() for place in places])
     spared = np.array([(severity[~referable] < place).mean() for place in places])
     sensitive = places[np.flatnonzero(caught >= targets[0])[-1]]

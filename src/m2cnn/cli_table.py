@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m2cnn.cli_verb import OK, UNGRADED, verb
 from m2cnn.errors import SettingError, require
@@ -239,7 +239,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 def crossval_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("recipe", help="a packaged recipe (m2cnn systems recipes) or a .toml file")
     shared_options(one)
-    one.add_argument("--folds", type=int, default=5, help="of patients (default: 5)")
+    one.add_argument("--folds", type=int, help="of patients (default: 5)")
     one.add_argument("--by", choices=("patient", "source"), default="patient", help="source: one fold of each source")
     network_options(one)
     one.epilog = "KEY=VALUE changes any setting of the recipe, of all folds alike. " + DISCLAIMER
@@ -248,27 +248,34 @@ def crossval_options(one: argparse.ArgumentParser) -> None:
 def crossval(options: argparse.Namespace) -> int:
     require("torch", "train")
     from m2cnn.crossval import PAGE, CrossValidation, crossval_plan, write_report
+    from m2cnn.data import open_data
     from m2cnn.paper.comparison import settled_precision
     from m2cnn.paper.running import PLAN, read_plan
     from m2cnn.recipe import load_recipe
     from m2cnn.summary import to_text
 
-    out, seen = Path(options.out), []
+    if options.by == "source" and options.folds is not None:
+        raise SettingError("crossval", "--folds beside --by source", "one of them", "A source is a fold.")
+    out, folds = Path(options.out), 5 if options.folds is None else options.folds
+    seen = [open_data(options.data, options.images)] if options.report and options.data else []
 
     def planned(manifest: Manifest) -> Plan:
         seen.append(manifest)
         recipe = load_recipe(options.recipe, [*short_settings(options), *options.settings])
-        folds = 0 if options.by == "source" else options.folds
-        plan = crossval_plan(recipe, manifest, folds, shlex.join(["m2cnn", *sys.argv[1:]]))
+        asked = None if options.by == "source" else folds
+        plan = crossval_plan(recipe, manifest, asked, shlex.join(["m2cnn", *sys.argv[1:]]))
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
         return replace(plan, cells=settled_precision(plan.cells, before))
 
-    def report(plan: Plan) -> None:
-        summary = write_report(out, plan, seen[0] if seen else None, options.replicates)
-        if summary and not summary["context"]["missing"]:
-            print(to_text(summary))
+    said: dict[str, Any] = {}
 
-    return made(options, planned, report, out / PAGE, CrossValidation)
+    def report(plan: Plan) -> None:
+        said.update(write_report(out, plan, seen[0] if seen else None, options.replicates))
+
+    code = made(options, planned, report, out / PAGE, CrossValidation)
+    if said and not said["context"]["missing"]:
+        print(to_text(said))
+    return code
 
 
 def _share(text: str) -> float:

@@ -12,7 +12,7 @@ OUT/crossval.md                                                the page
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,12 @@ import numpy as np
 from m2cnn.bootstrap import shown
 from m2cnn.data.guard import Guarded
 from m2cnn.data.manifest import Manifest
-from m2cnn.data.splits import nested, without_each_source
+from m2cnn.data.splits import free_sources, nested, without_each_source
 from m2cnn.errors import SettingError
 from m2cnn.paper.evidence import WHOLE, read_kept
 from m2cnn.paper.grid import Cell
 from m2cnn.paper.running import Job, Plan, Table
-from m2cnn.predictions import Predictions, write_predictions
+from m2cnn.predictions import Predictions, read_predictions, write_predictions
 from m2cnn.recipe import Recipe
 from m2cnn.summary import summarise, write_metrics
 from m2cnn.tables import write_atomically
@@ -38,17 +38,18 @@ SHOWN = ("qwk", "accuracy", "mse", "referable_auc", "referable_sensitivity", "re
 MOST = 100  # folds
 
 
-def crossval_plan(recipe: Recipe, manifest: Manifest, folds: int = 5, command: str = "") -> Plan:
-    """One cell per fold. folds: how many, or 0 for one fold of each source.
+def crossval_plan(recipe: Recipe, manifest: Manifest, folds: int | None = 5, command: str = "") -> Plan:
+    """One cell per fold. folds: how many, or None for one fold of each source that has photographs to measure on.
 
     The recipe's [split] tells the rest: of the patients who are not held back, val / (train + val) are those that
     passes and cuts are chosen on. Raises SettingError for a number of folds that means nothing.
     """
-    if folds != 0 and not 2 <= folds <= MOST:
+    if folds is None:
+        names = free_sources(manifest, recipe.split.lockbox)
+    elif 2 <= folds <= MOST:
+        names = [f"fold-{number}" for number in range(1, folds + 1)]
+    else:
         raise SettingError("folds", f"{folds}", f"2..{MOST}", "Folds by source: --by source.")
-    names = [f"fold-{number}" for number in range(1, folds + 1)] or sorted({row.source for row in manifest})
-    if len(names) < 2:
-        raise SettingError("crossval", f"photographs of one source, {names}", "two or more", "Give --folds instead.")
     cells = tuple(Cell(name, "fold", 0, recipe, (WHOLE,)) for name in names)
     return Plan("crossval", cells, (recipe.seed,), manifest.digest(), command, {"folds": folds})
 
@@ -61,7 +62,7 @@ class CrossValidation(Table):
         """The photographs of each fold with their splits, by its name."""
         split, folds = self.plan.cells[0].recipe.split, self.plan.asked["folds"]
         rest = (split.val / (split.train + split.val), split.seed, split.lockbox, self.guarded.twins)
-        if not folds:
+        if folds is None:
             return without_each_source(self.guarded.manifest, *rest)
         names = [cell.name for cell in self.plan.cells]
         return dict(zip(names, nested(self.guarded.manifest, folds, *rest), strict=True))
@@ -79,7 +80,7 @@ class CrossValidation(Table):
 def write_report(out: Path, plan: Plan, manifest: Manifest | None = None, replicates: int = 2000) -> dict[str, Any]:
     """Write what the folds that are there say together; returns the pooled summary, {} where no fold is done.
 
-    manifest: tells the sources, which predictions do not name.
+    manifest: tells the sources, which predictions do not name; without it, an earlier report does.
     """
     found = {job.cell.name: read_kept(out, job.name, WHOLE, "test") for job in plan.jobs()}
     done = {name: table for name, table in found.items() if table is not None}
@@ -89,7 +90,8 @@ def write_report(out: Path, plan: Plan, manifest: Manifest | None = None, replic
     context = {"folds": list(done), "missing": [name for name in found if name not in done], "command": plan.command}
     summary = _kept(out / POOLED, pooled, replicates, context)
     parts = {name: summarise(table, replicates) for name, table in done.items()}
-    for source, rows in _by_source(pooled, manifest).items():
+    sources = {row.image: row.source for row in manifest} if manifest else _told(out / POOLED)
+    for source, rows in _by_source(pooled, sources).items():
         parts[source] = _kept(out / POOLED / source, pooled.select(rows), replicates, context | {"source": source})
     write_atomically(out / PAGE, _page(plan, summary, parts).encode())
     return summary
@@ -112,9 +114,14 @@ def _kept(folder: Path, table: Predictions, replicates: int, context: dict[str, 
     return summary
 
 
-def _by_source(pooled: Predictions, manifest: Manifest | None) -> dict[str, np.ndarray]:
+def _told(folder: Path) -> dict[str, str]:
+    """What an earlier report says of the sources: the source of each photograph, by its name."""
+    pages = {path.parent.name: read_predictions(path) for path in folder.glob("*/predictions.csv")}
+    return {image: name for name, table in pages.items() for image in table.image}
+
+
+def _by_source(pooled: Predictions, source: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The rows of each source; {} where there is one alone, or nobody knows."""
-    source = {row.image: row.source for row in manifest or ()}
     names = np.array([source.get(image, "") for image in pooled.image])
     found = {str(name): np.flatnonzero(names == name) for name in np.unique(names) if name}
     return found if len(found) > 1 else {}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 from m2cnn.bundle import KNOWN, Bundle, load_bundle
 from m2cnn.combine import Combiner
+from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import Manifest, read_manifest, write_manifest
 from m2cnn.data.opening import complete
 from m2cnn.errors import SettingError
@@ -43,7 +45,7 @@ def combine_runs(
     members = _members(folders)
     out = Path(out)
     write_manifest(manifest, out / MANIFEST)
-    known = (folders[0] / KNOWN).read_bytes()
+    known = reduce(Known.joined, (read_known(folder / KNOWN) for folder in folders)).to_bytes()
     write_atomically(out / KNOWN, known)
     first = next(iter(members.values()))
     facts = first.settings["training"] | {"runs": {name: bundle.hash for name, bundle in members.items()}}

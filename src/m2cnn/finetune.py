@@ -6,19 +6,24 @@ a pass counts only where it is better there.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from m2cnn.bundle import MEMBERS, WEIGHTS, Bundle, load_bundle
+from m2cnn.bundle import COMBINER, MEMBERS, WEIGHTS, Bundle, load_bundle, with_calibration
 from m2cnn.data.guard import Guarded
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.pairing import some
-from m2cnn.errors import BundleError, DataError
-from m2cnn.recipe import Recipe, Stage, overridden, recipe_from_dict
+from m2cnn.errors import BundleError, DataError, SettingError
+from m2cnn.export import Origin, save_combined
+from m2cnn.part import at
+from m2cnn.recipe import Recipe, overridden, recipe_from_dict
 from m2cnn.systems import Member, System, network_kinds
+
+log = logging.getLogger(__name__)
 
 START = "start"  # the folder of a run that holds the model it goes on from
 RATE, PASSES = 0.1, 5  # of the last stage's rate; of the new photographs
@@ -46,13 +51,15 @@ def _member(name: str, bundle: Bundle) -> Member:
 def recipe_of(bundle: Bundle, overrides: Sequence[str] = ()) -> Recipe:
     """How to go on: the last stage of each network once more, five passes at a tenth of its rate, batch norms fixed.
 
-    overrides: KEY=VALUE, as of load_recipe. Cuts and calibration stay the model's unless asked for.
+    overrides: KEY=VALUE, as of load_recipe; of several networks, for all of them. Cuts and calibration stay the
+    model's unless asked for (fit_cuts=true, calibrate=true); a combiner stays the model's.
     """
     networks = bundle.members or {"": bundle}
-    tables = {name: _tables(each) for name, each in networks.items()}
-    first = dict(next(iter(tables.values())))
-    members = {name: own for name, own in tables.items() if name}
-    recipe = recipe_from_dict(overridden(first | {"system": bundle.system, "members": members}, overrides))
+    # Of several networks each has tables of its own: what is asked of all of them is said in each.
+    common = [text for text in overrides if text.partition("=")[0].partition(".")[0] in (*CARRIED, "stages")]
+    members = {name: overridden(_tables(each), common) for name, each in networks.items() if name}
+    first = _tables(next(iter(networks.values()))) | {"system": bundle.system, "members": members}
+    recipe = recipe_from_dict(overridden(first, overrides))
     for name in members:
         recipe.of(name)
     return recipe
@@ -61,18 +68,9 @@ def recipe_of(bundle: Bundle, overrides: Sequence[str] = ()) -> Recipe:
 def _tables(bundle: Bundle) -> dict[str, Any]:
     told = recipe_from_dict(bundle.settings["training"]["recipe"], str(bundle.folder))
     plain, last = told.to_dict(), told.stages[-1]
-    stage = Stage(
-        PASSES,
-        size=last.size,
-        cells=last.cells,
-        part=last.part,
-        carried_lr=last.carried_lr,
-        lr=RATE * last.lr,
-        schedule="cosine",
-        frozen_norm=True,
-        batch=last.batch,
-        accumulate=last.accumulate,
-    )
+    once_more = {"epochs": PASSES, "lr": RATE * last.lr, "schedule": "cosine", "warmup": 0.0, "drops": ()}
+    # Nothing is new in it, and batch norms have learned of more photographs than these.
+    stage = replace(last, **once_more, rescale=0, new_epochs=0, frozen_norm=True)
     return {key: plain[key] for key in CARRIED} | {"stages": [asdict(stage)]}
 
 
@@ -84,9 +82,40 @@ def begin(model: str | Path, folder: Path) -> Bundle:
     return load_bundle(folder / START)
 
 
-def begun(folder: Path) -> Bundle | None:
-    """The model that a run goes on from; None for one that began from nothing."""
-    return load_bundle(folder / START) if (folder / START).is_dir() else None
+def begun(folder: Path, known_as: str) -> Bundle:
+    """The model that a run goes on from. known_as: its hash when the run began. BundleError where it is another."""
+    bundle = load_bundle(folder / START)
+    if bundle.hash != known_as:
+        repair = "Restore the folder, or begin a new run."
+        raise BundleError(folder / START, f"bundle {bundle.hash}", f"{known_as}, as the run began", repair)
+    return bundle
+
+
+def refuse_other(bundle: Bundle, system: System, recipe: Recipe) -> None:
+    """SettingError where the recipe asks for another network, task, depth or combiner than the model has."""
+    own = system_of(bundle)
+    if system.combiner != own.combiner:
+        raise SettingError(
+            "train --from, combiner", "another combiner", "the model's, which stays as it is", "m2cnn combine fits one."
+        )
+    for before, after in zip(own.members, system.members, strict=True):
+        settings, place = (bundle.members or {"": bundle})[before.name].settings, f"train --from, {before.name}"
+        place = place.rstrip(", ")
+        if (after.network, after.task.name) != (before.network, before.task.name):
+            raise SettingError(place, "another network or task than the model's", "the same", "Train a new one.")
+        stages = recipe.of(before.name).stages
+        if len(stages) != 1 or stages[0].cells != settings["cells"] or at(after.network, stages[0]) != before.network:
+            got = ", ".join(f"{stage.size} px and {stage.cells} cells" for stage in stages)
+            expected = f"one stage of {settings['cells']} cells at a size that its network takes"
+            raise SettingError(f"{place}, stages", got, expected, "Train a new one.")
+
+
+def kept(start: Bundle, bundle: Bundle) -> Bundle:
+    """The taught bundle with the calibration and operating points of the model that it began as."""
+    if not start.calibration.photographs:
+        return bundle
+    log.warning("the operating points are those of model %s: m2cnn calibrate fits them to your patients", start.hash)
+    return with_calibration(bundle, start.calibration)
 
 
 def refuse_seen(bundle: Bundle, manifest: Manifest, guarded: Guarded) -> None:
@@ -101,9 +130,13 @@ def refuse_seen(bundle: Bundle, manifest: Manifest, guarded: Guarded) -> None:
         raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", repair)
 
 
-def start_weights(folder: Path, member: str) -> Path | None:
-    """Where a member's first weights are; None in a run that began from nothing."""
-    place = folder / START
-    if not place.is_dir():
-        return None
-    return (place / MEMBERS / member if member else place) / WEIGHTS
+def start_weights(start: Bundle, member: str) -> Path:
+    """Where a member's first weights are."""
+    return (start.folder / MEMBERS / member if member else start.folder) / WEIGHTS
+
+
+def combined_as_before(start: Bundle, members: dict[str, Bundle], folder: Path, origin: Origin) -> Bundle:
+    """The taught members, joined by the combiner of the model as it is: a few photographs do not fit one anew."""
+    facts = origin.training | {"combiner": start.settings["training"].get("combiner")}
+    onnx = (start.folder / COMBINER).read_bytes()
+    return save_combined(folder, members, start.combiner, onnx, replace(origin, training=facts))

@@ -56,8 +56,8 @@ class Fit(LightningModule):
     """Trains `network` through one stage from `progress` on, and keeps `checkpoints/` true.
 
     new: what this stage added to the network.  snapshots: which weights of the recipe's last stage are kept beside
-    those of the best validation kappa, of `m2cnn.checkpoint.SNAPSHOTS`. Raises SettingError for others, and for a
-    frozen submodule that the network does not have.
+    those of the best validation kappa, of `m2cnn.checkpoint.SNAPSHOTS`.  begun: whether another run trained the
+    network already. Raises SettingError for others, and for a frozen submodule that the network does not have.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Fit(LightningModule):
         folder: Path,
         new: nn.Module | None,
         snapshots: tuple[str, ...] = ("kappa",),
+        begun: bool = False,
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -81,7 +82,7 @@ class Fit(LightningModule):
         self.averaged = None
         if recipe.ema:
             self.averaged = AveragedModel(network, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
-        carried = network.trained()["carried"] if progress.stage and hasattr(network, "trained") else ()
+        carried = network.trained()["carried"] if (begun or progress.stage) and hasattr(network, "trained") else ()
         self.optimiser = make_optimiser(self.network, self.stage.optimiser(recipe.optimiser), new, carried)
         self.count = data.sampling.total(len(data.train))
         self.batches = PassBatches(np.arange(self.count), self.stage.batch, 0)
@@ -370,7 +371,7 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def faster_precision(network: nn.Module, task: Task, size: int, batch: int = 4) -> str:
+def faster_precision(network: nn.Module, task: Task, size: int, batch: int) -> str:
     """ "bf16" where one training step of this network is measured at least 10 % faster with it here, else "32"."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "32"

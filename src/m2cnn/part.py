@@ -123,7 +123,7 @@ def precision_of(member: Member, recipe: Recipe) -> str:
         return recipe.precision
     stage = recipe.stages[-1]
     network = _at_random(at(member.network, stage)).build(member.task.outputs, stage.cells)
-    return faster_precision(network, member.task, stage.size)
+    return faster_precision(network, member.task, stage.size, min(stage.batch, 16))
 
 
 def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
@@ -156,7 +156,8 @@ def _train_stages(part: Part, cached: Cached, make_bar: MakeBar) -> nn.Module:
                 load_weights(network, part.weights)
             data = stage_data(part, cached, number)
             snapshots = part.member.snapshots if number == len(part.recipe.stages) - 1 else SNAPSHOTS[:1]
-            fit = Fit(network, part.member.task, part.recipe, data, progress, part.checkpoints, new, snapshots)
+            begun, where = part.weights is not None, part.checkpoints
+            fit = Fit(network, part.member.task, part.recipe, data, progress, where, new, snapshots, begun)
             if states is not None:
                 fit.restore(states)
                 states = None

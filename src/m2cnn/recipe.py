@@ -128,7 +128,6 @@ class Recipe:
     preprocess: dict[str, Any] = field(default_factory=dict)
     views: dict[str, Any] = field(default_factory=dict)
     combiner: dict[str, Any] = field(default_factory=dict)
-    members: dict[str, Any] = field(default_factory=dict)
     optimiser: Optimiser = Optimiser()
     sampling: Sampling = Sampling()
     augment: Augment = Augment()
@@ -139,6 +138,10 @@ class Recipe:
         _choose("precision", self.precision, ("auto", "bf16", "32"))
         _choose("optimiser.name", self.optimiser.name, ("sgd", "adamw"))
         _check_sampling(self.sampling)
+        if self.norm_batches < 0:
+            raise SettingError("recipe, norm_batches", str(self.norm_batches), "0 or more", "0: running averages.")
+        if not 0 <= self.ema < 1:
+            raise SettingError("recipe, ema", str(self.ema), "at least 0, below 1", "0: no averaged weights.")
         if not self.stages:
             raise SettingError("recipe", "it has no stage", "one [[stages]] table or more")
         for number, stage in enumerate(self.stages):

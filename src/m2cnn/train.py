@@ -38,7 +38,17 @@ from m2cnn.data.survey import refuse_changed
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.evaluate import evaluate, predict
 from m2cnn.export import Origin
-from m2cnn.finetune import START, begin, begun, refuse_seen, start_weights, system_of
+from m2cnn.finetune import (
+    START,
+    begin,
+    begun,
+    combined_as_before,
+    kept,
+    refuse_other,
+    refuse_seen,
+    start_weights,
+    system_of,
+)
 from m2cnn.grader import Grader
 from m2cnn.join import join
 from m2cnn.models import PlainSettings
@@ -65,17 +75,18 @@ class Run:
     recipe: Recipe
     manifest: Manifest
     precisions: dict[str, str]  # by the member's name
+    start: Bundle | None = None  # the model that it goes on from
 
     def part(self, member: Member) -> Part:
         """A member's own training; in a folder of its own where there is a combiner."""
         folder = self.folder / "members" / name_of(member.name) if self.system.combiner else self.folder
         recipe = self.recipe.of(member.name)
-        start = next(
+        before = next(
             (self.part(other) for other in self.system.members if member.start and other.name == member.start), None
         )
         precision = self.precisions[member.name]
-        weights = start_weights(self.folder, member.name)
-        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, start, weights)
+        weights = start_weights(self.start, member.name) if self.start else None
+        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, before, weights)
 
 
 def train(
@@ -102,11 +113,14 @@ def train(
         raise SettingError(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
-    shutil.rmtree(folder / START, ignore_errors=True)  # what a refused call left must not start this one
+    shutil.rmtree(folder / START, ignore_errors=True)
     begun_with = begin(start, folder) if start else None
     system = (system_of(begun_with) if begun_with else system or get(recipe.system)).customised(recipe)
     _check(system, recipe)
-    with_splits(complete(manifest), recipe)  # what is refused without a look at the photographs, at once
+    if begun_with:
+        refuse_other(begun_with, system, recipe)
+    # What is refused without a look at the photographs, at once.
+    with_splits(complete(guarded.manifest if guarded else manifest), recipe)
     if guarded is None:
         guarded = guard(manifest, cache or folder / PICTURES, folder / LEAKS, max(1, recipe.workers))
     refuse_changed(guarded.seen)
@@ -127,10 +141,11 @@ def train(
         "system": system.name,
         "images_root": str(manifest.root.resolve()),
         "precisions": precisions,
+        "start": begun_with.hash if begun_with else None,
         **_described(system),
     }
     write_json(folder / RUN, run)
-    return _go(Run(folder, system, recipe, manifest, precisions), cache, bar)
+    return _go(Run(folder, system, recipe, manifest, precisions, begun_with), cache, bar)
 
 
 def resume(
@@ -163,12 +178,12 @@ def open_run(folder: Path, *, system: System | None = None, images: str | Path |
     run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     recipe = recipe_from_dict(json.loads((folder / RECIPE).read_text(encoding="utf-8")), str(folder / RECIPE))
     manifest = complete(read_manifest(folder / MANIFEST, images or run["images_root"]))
-    model = begun(folder)
+    model = begun(folder, run["start"]) if run.get("start") else None
     system = (system_of(model) if model else system or get(run["system"])).customised(recipe)
     if _described(system) != {key: run[key] for key in ("members", "combiner")}:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
-    return Run(folder, system, recipe, manifest, run["precisions"])
+    return Run(folder, system, recipe, manifest, run["precisions"], model)
 
 
 def _described(system: System) -> dict[str, Any]:
@@ -253,6 +268,8 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
     bundle = _joined(run, done, cache) if run.system.combiner else next(iter(done.values()))
     if run.recipe.calibrate:
         bundle = recalibrate(bundle.folder, run.manifest, bundle.folder)
+    elif run.start:
+        bundle = kept(run.start, bundle)
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
             evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
@@ -264,12 +281,15 @@ def _joined(run: Run, members: dict[str, Bundle], cache: str | Path) -> Bundle:
     """The bundle of the whole system: its combiner fitted on what the members say of the photographs."""
     one = next(iter(members.values()))
     facts = one.settings["training"] | {"recipe": run.recipe.to_dict(), "precisions": run.precisions}
+    origin = Origin(run.system.name, run.system.source, facts, (run.folder / KNOWN).read_bytes())
+    if run.start:
+        return combined_as_before(run.start, members, run.folder / "bundle", origin)
     return join(
         members,
         run.system.combiner,
         run.manifest,
         run.folder / "bundle",
-        Origin(run.system.name, run.system.source, facts, (run.folder / KNOWN).read_bytes()),
+        origin,
         features=run.folder / FEATURES,
         cache=cache,
         seed=run.recipe.seed,

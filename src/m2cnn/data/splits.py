@@ -78,15 +78,12 @@ def without_each_source(
     """A manifest for each source: its photographs have split "test", and `val` of the other patients "val".
 
     A patient with photographs of several sources is measured on, never trained on. Photographs of split "test" are left
-    out. Raises SettingError where there is one source alone.
+    out. Sources and errors: as free_sources.
     """
     _check_share(val)
+    sources = free_sources(manifest, lockbox, twins)
     manifest = _pooled(manifest)
     units, side = _set_aside(manifest, lockbox, twins)
-    sources = sorted({row.source for row in manifest})
-    if len(sources) < 2:
-        expected, repair = "two or more", "Join sets: m2cnn data merge."
-        raise SettingError("manifest", f"photographs of one source, {sources}", expected, repair)
     found = {}
     for source in sources:
         held = {
@@ -99,6 +96,20 @@ def without_each_source(
         own = tuple(row for row in fold if row.split != "val" or row.source == source)
         found[source] = _measured_on(Manifest(own, manifest.root), val, seed, twins)
     return found
+
+
+def free_sources(manifest: Manifest, lockbox: float = LOCKBOX, twins: Sequence[Twin] = ()) -> list[str]:
+    """The sources with a graded photograph that is neither in the lockbox nor of split "test".
+
+    Raises SettingError where there is one alone.
+    """
+    units, side = _set_aside(_pooled(manifest), lockbox, twins)
+    free = (row for unit, rows in units.items() if unit not in side for row in rows)
+    sources = sorted({row.source for row in free if row.grade is not None})
+    if len(sources) < 2:
+        expected, repair = "two or more", "Join sets: m2cnn data merge."
+        raise SettingError("manifest", f"photographs of one source, {sources}", expected, repair)
+    return sources
 
 
 def _pooled(manifest: Manifest) -> Manifest:

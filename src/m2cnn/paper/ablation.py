@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from m2cnn.errors import SettingError
 from m2cnn.paper import published
 from m2cnn.paper.grid import Cell, Pattern
 from m2cnn.paper.statistics import Gap, Measured
@@ -28,6 +29,9 @@ Ladder = Sequence[tuple[int, int]]  # (rung, cells) of each stage
 
 def ablation_cells(pattern: Pattern) -> tuple[Cell, ...]:
     """Every cell of the ablation; they differ in nothing but what their arm and their size say."""
+    if pattern.recipe.calibrate:
+        repair = "It would change what one decode says and not the other; m2cnn calibrate does it to a finished run."
+        raise SettingError("ablation, calibrate", "true", "false", repair)
     cells = []
     for rung in range(3):
         straight: Ladder = [(rung, 0)]
