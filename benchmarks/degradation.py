@@ -21,7 +21,8 @@ from m2cnn.errors import ImageError
 from m2cnn.field import find_field
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
-from m2cnn.quality import SIZE, check_fundus
+from m2cnn.quality import check_fundus
+from m2cnn.quality_measures import SIZE
 from m2cnn.synthetic.degrade import DEGRADATIONS
 
 matplotlib.use("Agg")

@@ -13,7 +13,8 @@ from PIL import Image
 from m2cnn.errors import BundleError, ImageError, SettingError
 from m2cnn.field import Field
 from m2cnn.photograph import read_image
-from m2cnn.preprocess import Preprocess, graham, subtract_local_mean
+from m2cnn.preprocess import Preprocess, graham, stretch_channels, subtract_local_mean
+from m2cnn.synthetic import render
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:60, :80]
@@ -419,3 +420,47 @@ def test_real_photographs_fill_their_circle(real_data):
         picture = Preprocess()(read_image(path), 224)
         assert picture[middle].mean() > 25, path.name
         assert not picture[0, 0].any()
+
+
+# --- stretched --------------------------------------------------------------------------------------------------------
+
+
+def test_stretched_channels_take_their_whole_range():
+    picture = Preprocess("stretched")(rendered_eye(), 200)
+    inside = disc(200, 0.9)
+    assert all(picture[..., channel][inside].min() < 12 for channel in range(3))
+    assert all(picture[..., channel][inside].max() == 255 for channel in range(3))
+    assert (picture[~disc(200, 1.02)] == 0).all()
+
+
+@pytest.mark.parametrize("factors", [(0.7, 1, 1), (1, 0.6, 0.8), (0.5, 0.5, 0.5)])
+def test_a_tint_and_an_exposure_vanish(factors):
+    """What bridges cameras: natural pictures differ by tens of grey levels, stretched ones hardly."""
+    tinted = (rendered_eye() * np.array(factors)).astype(np.uint8)
+    inside = disc(200, 0.9)
+
+    def apart(colour):
+        one, other = (Preprocess(colour)(image, 200).astype(float)[inside] for image in (rendered_eye(), tinted))
+        return np.abs(one - other).mean()
+
+    assert apart("stretched") < 3 < 10 < apart("natural")
+
+
+def test_a_stretched_photograph_stays_as_it_is():
+    once = Preprocess("stretched")(rendered_eye(), 200)
+    twice = stretch_channels(once, 100)
+    assert np.abs(once.astype(int) - twice)[disc(200, 0.9)].mean() < 3
+
+
+def test_darkness_is_not_stretched():
+    dark = np.zeros((100, 100, 3), np.uint8)
+    assert (stretch_channels(dark, 50) == 0).all()
+
+
+def rendered_eye():
+    return render(4, 2, size=400).image
+
+
+def disc(size, share):
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.hypot(rows, columns) < share * size / 2

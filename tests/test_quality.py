@@ -1,6 +1,8 @@
 """Real and rendered photographs are accepted; everything else is refused with its reason."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,8 +13,10 @@ import sklearn.datasets
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, find_field
 from m2cnn.photograph import read_image
-from m2cnn.quality import LIMITS, WEIGHTS, check_fundus, judge, measure
+from m2cnn.quality import LIMITS, REASONS, check_fundus, judge, the_judge
+from m2cnn.quality_measures import measure
 from m2cnn.synthetic import render
+from m2cnn.synthetic.degrade import DEGRADATIONS
 
 HEIGHT, WIDTH, RADIUS = 384, 512, 170
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
@@ -182,8 +186,57 @@ def test_every_limit_refuses_on_its_own(retina, name):
 @pytest.mark.parametrize("kind", ["white disc", "black frame", "disc of noise"])
 def test_measurements_are_numbers_for_any_picture(kind):
     measured = measure(NO_FUNDUS[kind][0], Field(256, 192, 170))
-    assert set(WEIGHTS) <= set(measured)
+    assert set(the_judge().names) <= set(measured)
     assert all(np.isfinite(value) for value in measured.values())
+
+
+BAD = {"blur": 4, "darkness": 0.96, "haze": 0.97, "glare": 1.2, "cut field": 0.7}
+HARMLESS = {"blur": 0.3, "darkness": 0.4, "haze": 0.3, "glare": 0.1, "cut field": 0.1}
+SAID = {
+    "darkness": "too dark",
+    "glare": "glare",
+    "cut field": "too little|no round field",
+    "blur": "blur",
+    "haze": "haz",
+}
+
+
+@pytest.fixture(scope="module", params=["photograph", "rendered"])
+def good(request, retina):
+    return cv2.resize(retina, (600, 600)) if request.param == "photograph" else render(1, 2, size=512).image
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_a_photograph_made_too_bad_is_refused_and_one_a_little_worse_is_not(kind, good):
+    field, rng = find_field(good), np.random.default_rng(0)
+    assert re.search(SAID[kind], check_fundus(DEGRADATIONS[kind](good, field, BAD[kind], rng)))
+    assert check_fundus(DEGRADATIONS[kind](good, field, HARMLESS[kind], rng)) == ""
+
+
+def test_pictures_of_other_seeds_that_are_no_fundus_are_refused(no_fundus):
+    """Of 700 with this seed; of more of them, and by kind: benchmarks/no_fundus.py."""
+    accepted = [
+        (kind, number) for kind, number, picture in no_fundus.pictures(700, seed=11) if not check_fundus(picture)
+    ]
+    assert len(accepted) <= 7, accepted
+
+
+@pytest.fixture(scope="module")
+def no_fundus():
+    path = Path(__file__).parents[1] / "benchmarks/no_fundus.py"
+    spec = importlib.util.spec_from_file_location("no_fundus", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_judge_is_whole(retina):
+    judge_of = the_judge()
+    chances = judge_of.chances(measure(retina, find_field(retina)))
+    assert list(chances) == list(REASONS) and sum(chances.values()) == pytest.approx(1)
+    assert chances["good"] > judge_of.threshold > 0
+    far = dict.fromkeys(judge_of.names, 1e9)  # no number is too large
+    assert np.isfinite(list(judge_of.chances(far).values())).all()
 
 
 def test_what_is_no_picture_raises():

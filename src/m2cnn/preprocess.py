@@ -23,7 +23,8 @@ VERSION = 1
 # grey levels on average (1.3 at most), 5 in one px of a hundred (13 at most); half of it is where the field is found.
 OVERSAMPLED = 1.5
 
-COLOURS = ("natural", "graham")
+COLOURS = ("natural", "graham", "stretched")
+STRETCHED_FROM = (0.5, 99.5)  # percentiles of each channel that become 0 and 255
 GRAHAM_KEPT = 0.9  # of the radius: at the rim the local mean is that of the black surround
 
 
@@ -35,7 +36,8 @@ class Preprocess:
     (negative: a tighter crop), whether or not the photograph shows all of it: a retina has one scale, cut off or not.
     Outside the circle the picture is black.
     colour="graham" subtracts the local mean (B. Graham, Kaggle 2015), see subtract_local_mean; outside 0.9 radius the
-    picture is grey 128.
+    picture is grey 128. colour="stretched" gives each channel its whole range, see stretch_channels: cameras, and sets
+    that were stretched before they were published, look alike.
     """
 
     colour: str = "natural"
@@ -60,6 +62,8 @@ class Preprocess:
         radius = size / 2 / (1 + self.margin)
         if self.colour == "graham":
             return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
+        if self.colour == "stretched":
+            picture = stretch_channels(picture, radius)
         return _filled(picture, radius, 0)
 
     def read(self, file: PhotographFile, size: int) -> np.ndarray:
@@ -135,6 +139,20 @@ def cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
 def subtract_local_mean(image: np.ndarray, radius: float) -> np.ndarray:
     """Graham's 4 * image - 4 * GaussianBlur(image, radius / 30) + 128, clipped; (H, W, 3) uint8 -> the same."""
     return cv2.addWeighted(image, 4, cv2.GaussianBlur(image, (0, 0), radius / 30), -4, 128)
+
+
+def stretch_channels(image: np.ndarray, radius: float) -> np.ndarray:
+    """Each channel's 0.5th and 99.5th percentile within 0.95 of the radius, where there is light, become 0 and 255;
+    (H, W, 3) uint8 -> the same. A tint, a white balance and an exposure, which are a factor and an offset for each
+    channel, leave the result as it is but for rounding and clipping.
+    """
+    within = image[_disc(image.shape[0], 0.95 * radius)[..., 0]]
+    lit = within[within.max(axis=1) > 8]
+    if len(lit) < 16:
+        return image
+    low, high = np.percentile(lit, STRETCHED_FROM, axis=0)
+    levels = (np.arange(256)[:, None] - low) / np.maximum(high - low, 1) * 255
+    return cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None])
 
 
 def graham(radius: float, side: int) -> Preprocess:

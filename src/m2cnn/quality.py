@@ -1,26 +1,28 @@
-"""Is this picture a fundus photograph that can be graded? Rules with measured limits; a refusal says why.
+"""Is this picture a fundus photograph that can be graded? A refusal says why.
 
-Conservative: of 6,645 photographs of EyePACS and IDRiD, of all qualities, 34 are refused (0 of IDRiD; about half of the
-34 show no retina to speak of). Acceptance does not say that a photograph is good enough for a clinician.
+First rules with measured limits, for what is no photograph of a retina at all; then a small network on the measurements
+of `m2cnn.quality_measures` that has learned from good photographs, real and rendered, from the same ones made worse
+(m2cnn.synthetic.degrade), and from pictures that are no fundus. `benchmarks/quality.py` fits it and says what it
+refuses, `benchmarks/degradation.py` how that grows with the dose.
 
-The last rule is a linear score of a few measurements of texture and colour. Its weights are fitted by
-`benchmarks/quality.py`, which also prints how many photographs, and how many other pictures cut to a round field, are
-refused.
+Acceptance does not say that a photograph is good enough for a clinician.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, check_image, find_field
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
+from m2cnn.quality_measures import SIZE, measure
 
-SIZE = 256  # px, the picture on which everything is measured
 MIN_DIAMETER = 96  # px; vessels and the disc are still seen at this size, lesions are not
 
 # name: (lowest, highest, reason); behind it the range in 6,645 real photographs, of which four lie outside a limit.
@@ -35,23 +37,52 @@ LIMITS = {
     "detail": (0.004, 9.0, "no detail: blurred, or no retina"),  # 0.006..0.15 of the brightness
 }
 
-# The score is CONSTANT plus the weighted sum; a retina scores above 0.
-WEIGHTS = {
-    "band_1_blue": 0.6438,
-    "band_2_green": -0.6368,
-    "detail": -4.4295,
-    "dark_98_red": -0.7877,
-    "dark_98_green": 1.6574,
-    "dark_98_blue": -0.7533,
-    "dark_90_green": 1.0537,
-    "bright_90_red": 0.1403,
-    "slope": -1.6072,
-    "spread_blue": 0.2394,
-    "kurtosis": 0.7026,
-    "red_with_green": 0.2278,
+# What the network tells apart; the first is what it accepts.
+REASONS = {
+    "good": "",
+    "blur": "blurred",
+    "darkness": "too dark",
+    "haze": "hazy: too little contrast",
+    "glare": "too bright: glare",
+    "cut field": "too little of the retina is seen",
+    "no fundus": "its structure is not that of a retina",
 }
-CONSTANT = -2.6239
-STRUCTURE = "its structure is not that of a retina"
+
+
+class Judge(NamedTuple):
+    """A network of one hidden layer. names: the measurements that it is given, each less `middle`, over `scale`.
+
+    hidden, hidden_bias (D, H), (H,); output, output_bias (H, 7), (7,), in the order of REASONS.  threshold: the chance
+    of "good" from which a photograph is accepted.
+    """
+
+    names: list[str]
+    middle: np.ndarray
+    scale: np.ndarray
+    hidden: np.ndarray
+    hidden_bias: np.ndarray
+    output: np.ndarray
+    output_bias: np.ndarray
+    threshold: float
+
+    def chances(self, measured: dict[str, float]) -> dict[str, float]:
+        """Of each of REASONS; they sum to 1."""
+        given = (np.array([measured[name] for name in self.names]) - self.middle) / self.scale
+        inner = np.tanh(given.clip(-OUTLYING, OUTLYING) @ self.hidden + self.hidden_bias)
+        logits = inner @ self.output + self.output_bias
+        shares = np.exp(logits - logits.max())
+        return dict(zip(REASONS, (shares / shares.sum()).tolist(), strict=True))
+
+
+OUTLYING = 6.0  # standard deviations beyond which a measurement says no more
+
+
+@lru_cache
+def the_judge() -> Judge:
+    """The fitted network, of quality.json."""
+    told = json.loads((resources.files("m2cnn") / "quality.json").read_text(encoding="utf-8"))
+    arrays = {key: np.array(told[key]) for key in Judge._fields if key not in ("names", "threshold")}
+    return Judge(names=told["names"], threshold=told["threshold"], **arrays)
 
 
 def check_fundus(image: np.ndarray, field: Field | None = None) -> str:
@@ -78,126 +109,19 @@ def check_file(file: PhotographFile) -> str:
 
 
 def judge(measured: dict[str, float]) -> str:
-    """The reason why these measurements are not those of a fundus photograph, or ""."""
+    """The reason why these measurements are not those of a fundus photograph that can be graded, or ""."""
+    if reason := outside_limits(measured):
+        return reason
+    judge_of = the_judge()
+    chances = judge_of.chances(measured)
+    if chances.pop("good") >= judge_of.threshold:
+        return ""
+    return REASONS[max(chances, key=chances.__getitem__)]
+
+
+def outside_limits(measured: dict[str, float]) -> str:
+    """The reason of the first limit that is broken, or ""."""
     for name, (lowest, highest, reason) in LIMITS.items():
         if not lowest <= measured[name] <= highest:
             return reason
-    return "" if score(measured) > 0 else STRUCTURE
-
-
-def score(measured: dict[str, float]) -> float:
-    """How much the texture and colour are those of a retina; above 0: it may be one."""
-    return CONSTANT + sum(weight * measured[name] for name, weight in WEIGHTS.items())
-
-
-def measure(image: np.ndarray, field: Field) -> dict[str, float]:
-    """Measurements of the surround and of the retina of (H, W, 3) uint8 RGB, by name; all are numbers."""
-    picture = Preprocess()(image, SIZE, field)
-    seen = _seen(image, field, picture)
-    pixels = picture[seen].astype(np.float32)
-    brightest, faintest = pixels.max(axis=1), pixels.min(axis=1)  # over the channels
-    mean = float(brightest.mean())
-    return {
-        **_surround(image, field),
-        "light": float(np.percentile(brightest, 95)),
-        "glare": float((faintest >= 250).mean()),
-        "colour": float((brightest - faintest).mean()) / (mean + 1),
-        **_tissue(picture, seen, mean),
-    }
-
-
-def _seen(image: np.ndarray, field: Field, picture: np.ndarray) -> np.ndarray:
-    """(SIZE, SIZE) bool: the inner 90 % of the circle that lies within the frame and not in a black border."""
-    frame = Preprocess().crop(np.ones(image.shape[:2], np.uint8), field)
-    inside = cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0
-    offset = np.arange(SIZE) - (SIZE - 1) / 2
-    inside &= offset[:, None] ** 2 + offset[None, :] ** 2 < (0.45 * SIZE) ** 2
-    black = (cv2.blur(picture.max(axis=2), (9, 9)) < 6).astype(np.uint8)
-    lit = inside & (cv2.dilate(black, np.ones((9, 9), np.uint8)) == 0)
-    return lit if lit.sum() > 0.05 * inside.sum() else inside
-
-
-def _surround(image: np.ndarray, field: Field) -> dict[str, float]:
-    """How bright the frame is outside the circle (0..255), and the share of it that differs from its median."""
-    step = max(1, max(image.shape[:2]) // SIZE)
-    copy = image[step // 2 :: step, step // 2 :: step]
-    rows, columns = np.ogrid[: copy.shape[0], : copy.shape[1]]
-    x, y = columns * step + step // 2 - field.x, rows * step + step // 2 - field.y
-    outside = copy[x * x + y * y > (1.06 * field.radius) ** 2].astype(np.float32)
-    if len(outside) < 20:
-        return {"surround": 0.0, "litter": 0.0}
-    median = np.median(outside, axis=0)
-    return {"surround": float(median.max()), "litter": float((np.abs(outside - median).max(axis=1) > 40).mean())}
-
-
-def _smooth(layers: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian mean over the seen pixels only; layers (S, S, 3) float32, already zero where weight is."""
-    return cv2.GaussianBlur(layers, (0, 0), sigma) / (cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-6)[..., None]
-
-
-def _tissue(picture: np.ndarray, seen: np.ndarray, mean: float) -> dict[str, float]:
-    """Texture and colour of the seen retina: band k is what a Gaussian mean of k px removes from one of k / 2."""
-    weight = seen.astype(np.float32)
-    layers = picture * weight[..., None]
-    fine, middling, mid = (_smooth(layers, weight, sigma) for sigma in (1, 2, 4))
-    small, least = (cv2.resize(a, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for a in (layers, weight))
-    wide = cv2.resize(_smooth(small, least, 2), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)  # 8 px of the picture
-    core = cv2.erode(seen.astype(np.uint8), np.ones((9, 9), np.uint8))
-    core = core if core.any() else seen.astype(np.uint8)
-    slope = cv2.magnitude(cv2.Sobel(fine[..., 1], cv2.CV_32F, 1, 0), cv2.Sobel(fine[..., 1], cv2.CV_32F, 0, 1))
-    _, green_red, blue_yellow, _ = cv2.mean(cv2.cvtColor(mid / 255, cv2.COLOR_RGB2LAB), core)
-    return {
-        "green_red": green_red,
-        "blue_yellow": blue_yellow,
-        "detail": max(_spread(mid - wide, core)) / (mean + 1),
-        "band_1_blue": _log(_spread(layers - fine, core)[2]),
-        "band_2_green": _log(_spread(fine - middling, core)[1]),
-        "spread_blue": _log(_spread(fine, core)[2]),
-        "slope": _log(np.percentile(slope[core > 0], 95) / 8),
-        **_ridges(_smooth(layers, weight, 2.5), core),
-        **_shape(fine - _smooth(layers, weight, 6), core),
-    }
-
-
-def _ridges(layers: np.ndarray, where: np.ndarray) -> dict[str, float]:
-    """How strong dark lines (vessels) and bright lines are: percentiles of the curvature across them, grey levels."""
-    across = [_curvatures(layers[..., channel], where) for channel in range(3)]
-    (red, red_bright), (green, _), (blue, _) = across
-    return {
-        "dark_98_red": _log(np.percentile(red, 98)),
-        "dark_98_green": _log(np.percentile(green, 98)),
-        "dark_98_blue": _log(np.percentile(blue, 98)),
-        "dark_90_green": _log(np.percentile(green, 90)),
-        "bright_90_red": _log(np.percentile(red_bright, 90)),
-    }
-
-
-def _curvatures(layer: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest upward and downward curvature (the eigenvalues of the Hessian, times sigma squared) of the set pixels."""
-    xx, yy, xy = (cv2.Sobel(layer, cv2.CV_32F, x, y)[where > 0] * 6.25 for x, y in ((2, 0), (0, 2), (1, 1)))
-    middle, radius = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    return np.maximum(middle + radius, 0), np.maximum(radius - middle, 0)
-
-
-def _spread(layers: np.ndarray, where: np.ndarray) -> list[float]:
-    """Standard deviation of each channel over the pixels where the mask is set."""
-    return cv2.meanStdDev(layers, mask=where)[1].ravel().tolist()
-
-
-def _shape(detail: np.ndarray, where: np.ndarray) -> dict[str, float]:
-    """Vessels are few (kurtosis of green) and unlike in red and green."""
-    red, green = (_standardised(detail[..., channel][where > 0]) for channel in (0, 1))
-    square = green * green
-    return {
-        "kurtosis": _log(np.dot(square, square) / len(green)),
-        "red_with_green": float(np.dot(red, green) / len(green)),
-    }
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    values = values - values.mean()
-    return values / (values.std() + 1e-3)
-
-
-def _log(value: Any) -> float:
-    return float(np.log(value + 0.3))  # 0.3 grey levels: what rounding to whole levels leaves
+    return ""
