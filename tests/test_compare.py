@@ -161,10 +161,10 @@ def test_folders_are_named_by_folder_or_by_path_where_names_repeat(tmp_path):
     for folder, content in (("one/run", GOOD), ("two/run", POOR), ("three", POOR)):
         write_predictions(content, tmp_path / folder / "predictions.csv")
     one, two = tmp_path / "one/run", tmp_path / "two/run"
-    found = compare_folders([one, two, tmp_path / "three"], 20)
+    found, _ = compare_folders([one, two, tmp_path / "three"], 20)
     assert [s.name for s in found.systems] == [str(one), str(two), "three"]
     assert found.systems[0].metrics["qwk"].value == compare([("x", GOOD)], 20).systems[0].metrics["qwk"].value
-    assert compare_folders([tmp_path / "three" / "predictions.csv"], 20).systems[0].name == "predictions"
+    assert compare_folders([tmp_path / "three" / "predictions.csv"], 20)[0].systems[0].name == "predictions"
 
 
 def test_a_folder_without_predictions_is_refused(tmp_path):

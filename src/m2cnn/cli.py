@@ -258,10 +258,18 @@ def calibrate(options: argparse.Namespace) -> None:
 
 
 def _evaluate_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("bundle", help="bundle or run folder")
-    one.add_argument("--data", required=True, help="as for train")
+    one.add_argument("bundle", nargs="?", help="bundle or run folder")
+    one.add_argument("--data", help="as for train")
     one.add_argument("--images", help="folder that the manifest's paths start from")
     one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json")
+    one.add_argument("--predictions", metavar="CSV", help="anyone's predictions, instead of a bundle and --data")
+    one.add_argument("--truth", metavar="CSV", help="their true grades, where the table does not carry them")
+    one.add_argument("--system", default="", help="what the system of --predictions is called (default: the file)")
+    one.add_argument(
+        "--missing",
+        default="leave",
+        help="what a photograph without a prediction is: leave (default) out, or ungradable",
+    )
     one.add_argument("--split", default="test", help="train, val, test, all (default: test), or the opened lockbox")
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
     one.add_argument("--source", action="append", default=[], help="only photographs of this source; may be repeated")
@@ -275,6 +283,13 @@ def evaluate(options: argparse.Namespace) -> None:
     from m2cnn.evaluate import evaluate as measure
     from m2cnn.summary import to_text
 
+    if options.predictions:
+        if options.bundle or options.data:
+            raise SettingError("evaluate", "--predictions beside a bundle or --data", "one of them")
+        return _evaluate_anyones(options)
+    if not options.bundle or not options.data:
+        expected = "m2cnn evaluate BUNDLE --data DATA --out DIR, or --predictions CSV for BUNDLE and --data"
+        raise SettingError("evaluate", "no bundle or no --data", expected)
     manifest = open_data(options.data, options.images)
     settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
     settings |= {"trained_on": options.trained_on, "memory": options.cache}
@@ -284,17 +299,30 @@ def evaluate(options: argparse.Namespace) -> None:
     print(to_text(measure(options.bundle, manifest, options.out, splits=tuple(options.split.split(",")), **settings)))
 
 
+def _evaluate_anyones(options: argparse.Namespace) -> None:
+    from m2cnn.evaluate import evaluate_anyones
+    from m2cnn.summary import to_text
+
+    settings = {"system": options.system, "missing": options.missing, "replicates": options.replicates}
+    summary = evaluate_anyones(options.predictions, options.out, truth=options.truth, **settings)
+    for note in summary["context"]["notes"]:
+        print(note)
+    print(to_text(summary))
+
+
 def _compare_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "folders", nargs="+", metavar="DIR", help="folders with predictions.csv; the first is the reference"
-    )
+    told = "folders with predictions.csv, or anyone's tables; the first is the reference"
+    one.add_argument("folders", nargs="+", metavar="DIR", help=told)
+    one.add_argument("--truth", metavar="CSV", help="true grades, for tables that do not carry them")
     one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
 
 
 def compare(options: argparse.Namespace) -> None:
     from m2cnn.compare import compare_folders
 
-    comparison = compare_folders(options.folders)
+    comparison, notes = compare_folders(options.folders, truth=options.truth)
+    for note in notes:
+        print(note, file=sys.stderr)
     if options.csv:
         Path(options.csv).write_text(comparison.to_csv(), encoding="utf-8")
     print(comparison.to_markdown())

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference, shown
 from m2cnn.errors import DataError
+from m2cnn.foreign import Reading, read_anyones
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import Floats
-from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
+from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.summary import METRICS, TITLES, check_one_system, estimates, panel
 from m2cnn.tables import table_bytes
+from m2cnn.truth import Truth, read_truth
 
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
 CSV_COLUMNS = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "p")
@@ -192,20 +194,28 @@ def _refuse_other_truth(
         raise DataError(f"photograph {images[i]}", got, "one truth", "Use the same manifest for both.")
 
 
-def read_run(folder: str | Path) -> tuple[str, Predictions]:
-    """(name of the folder, its predictions.csv); a path to a CSV works too, named by the file."""
+def read_run(folder: str | Path, truth: Truth | None = None) -> tuple[str, Reading]:
+    """(name of the folder, its predictions.csv); or a path to anyone's CSV (m2cnn.foreign), named by the file."""
     path = Path(folder)
     table = path / "predictions.csv" if path.is_dir() else path
     if not table.is_file():
         raise DataError(
             path, "no predictions.csv", "a folder of m2cnn evaluate", "Run: m2cnn evaluate BUNDLE --out DIR."
         )
-    return path.resolve().stem if table is path else path.resolve().name, read_predictions(table)
+    return path.resolve().stem if table is path else path.resolve().name, read_anyones(table, truth)
 
 
-def compare_folders(folders: Sequence[str | Path], replicates: int = 2000, seed: int = 0) -> Comparison:
-    """Compare folders that hold predictions.csv, named by folder, or by path as given where two names are the same."""
-    runs = [read_run(folder) for folder in folders]
+def compare_folders(
+    folders: Sequence[str | Path], replicates: int = 2000, seed: int = 0, truth: str | Path | None = None
+) -> tuple[Comparison, list[str]]:
+    """Compare folders that hold predictions.csv, or anyone's tables, named by folder, or by path as given where two
+    names are the same; and how the tables were understood.
+
+    truth: a CSV of true grades, for tables that do not carry them.
+    """
+    known = read_truth(truth) if truth else None
+    runs = [read_run(folder, known) for folder in folders]
     names = [name for name, _ in runs]
     unique = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
-    return compare([(name, table) for name, (_, table) in zip(unique, runs, strict=True)], replicates, seed)
+    tables = [(name, reading.predictions) for name, (_, reading) in zip(unique, runs, strict=True)]
+    return compare(tables, replicates, seed), [note for _, reading in runs for note in reading.notes]

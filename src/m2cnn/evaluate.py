@@ -21,10 +21,12 @@ from m2cnn.data.pairing import some
 from m2cnn.data.splits import check_sides
 from m2cnn.data.survey import look_at_planes, refuse_changed, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
+from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
 from m2cnn.summary import summarise, write_metrics
+from m2cnn.truth import read_truth
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
@@ -53,8 +55,7 @@ def evaluate(
     "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
-    if replicates < 1:
-        raise SettingError("replicates", str(replicates), "1 or more", "2000 gives steady intervals.")
+    _check_replicates(replicates)
     check_sides(manifest)
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)
@@ -67,6 +68,45 @@ def evaluate(
     context = _context(grader.bundle, manifest, splits, records)
     context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
+    return _written(predictions, out, replicates, seed, context)
+
+
+def evaluate_anyones(
+    path: str | Path,
+    out: str | Path,
+    *,
+    truth: str | Path | None = None,
+    system: str = "",
+    missing: str = "leave",
+    replicates: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure predictions that another program wrote (m2cnn.foreign); writes what `evaluate` does, in our columns.
+
+    truth: a CSV of true grades, where the table does not carry them. context["notes"]: how the table was understood,
+    and what did not match. Raises DataError for what cannot be understood.
+    """
+    _check_replicates(replicates)
+    reading = read_anyones(path, read_truth(truth) if truth else None, system=system, missing=missing)
+    if not np.any(reading.predictions.grade >= 0):
+        repair = "Give the truth: --truth labels.csv, or a column gt."
+        raise DataError(Path(path).name, "no photograph has a true grade", "one or more", repair)
+    context = {
+        "predictions": Path(path).name,
+        "truth": Path(truth).name if truth else None,
+        "notes": list(reading.notes),
+    }
+    return _written(reading.predictions, Path(out), replicates, seed, context)
+
+
+def _check_replicates(replicates: int) -> None:
+    if replicates < 1:
+        raise SettingError("replicates", str(replicates), "1 or more", "2000 gives steady intervals.")
+
+
+def _written(
+    predictions: Predictions, out: Path, replicates: int, seed: int, context: dict[str, Any]
+) -> dict[str, Any]:
     summary = summarise(predictions, replicates, seed, context)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)

@@ -21,13 +21,34 @@ def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, s
     Raises DataError: no such file, not UTF-8, another delimiter, a doubled column, cells without a column.
     """
     path = Path(path)
-    numbered = [(number, cells) for number, cells in _cells(path) if any(cells)]
-    if not numbered:
-        raise DataError(path.name, "the file is empty", "a header and rows", "Check the path.")
-    (_, columns), *body = numbered
-    _check_header(path, columns)
+    columns, body = _opened(path)
     named = [(number, _by_column(path, number, columns, cells)) for number, cells in body]
     return [name for name in columns if name], named
+
+
+def header_of(path: str | Path) -> list[str]:
+    """The columns of a CSV that have a name. Raises DataError: as `read_table`, and for a file without a row."""
+    columns, body = _opened(Path(path))
+    if next(body, None) is None:
+        raise DataError(Path(path).name, "no row behind the header", "a row or more")
+    return [name for name in columns if name]
+
+
+def rows_of(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(row number in the file, cells by column), one row at a time: for tables of millions. Errors: as `read_table`."""
+    path = Path(path)
+    columns, body = _opened(path)
+    for number, cells in body:
+        yield number, _by_column(path, number, columns, cells)
+
+
+def _opened(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    body = ((number, cells) for number, cells in _cells(path) if any(cells))
+    first = next(body, None)
+    if first is None:
+        raise DataError(path.name, "the file is empty", "a header and rows", "Check the path.")
+    _check_header(path, first[1])
+    return first[1], body
 
 
 def read_text(path: Path) -> str:
