@@ -20,7 +20,7 @@ LAYERS = [
     "systems",
     "bundle compare bar checkpoint optimiser onnx_export blend_net work",
     "fit export grader combine_fit entry",
-    "evaluate report join",
+    "evaluate report join patients subgroups",
     "part recalibrate finetune",
     "profile",
     "train",
@@ -28,7 +28,7 @@ LAYERS = [
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_data cli_table cli_systems",
+    "cli_data cli_table cli_systems cli_patients",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

@@ -1,0 +1,75 @@
+"""What a system is worth on parts of the photographs: each with its interval, and a warning where it is small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2cnn.errors import DataError
+from m2cnn.foreign_cells import meaning_of
+from m2cnn.predictions import NO_GRADE, Predictions
+from m2cnn.summary import summarise
+from m2cnn.tables import read_table
+
+SMALL = 100  # patients, below which an interval says more of the sample than of the group
+UNKNOWN = "(unknown)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One value of one column. summary: as of `summarise`, None where nothing of it can be measured."""
+
+    column: str
+    value: str
+    photographs: int
+    patients: int
+    summary: dict[str, Any] | None
+
+    @property
+    def warning(self) -> str:
+        if self.summary is None:
+            return "no graded photograph"
+        return f"fewer than {SMALL} patients" if self.patients < SMALL else ""
+
+
+def groups_of(table: Predictions, labels: Mapping[str, Sequence[str]], replicates: int = 2000) -> list[Group]:
+    """labels: by column, one text for each photograph; "" is a group of its own, (unknown)."""
+    found = []
+    for column, values in labels.items():
+        values = np.array([value or UNKNOWN for value in values], dtype=str)
+        if len(values) != len(table):
+            raise DataError(f"group {column}", f"{len(values)} values", f"{len(table)}, one for each photograph")
+        for value in np.unique(values):
+            part = table.select(values == value)
+            known = part.select(part.grade != NO_GRADE)
+            summary = summarise(part, replicates) if len(known) else None
+            found.append(Group(column, str(value), len(part), len(np.unique(part.patient)), summary))
+    return found
+
+
+def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
+    """Columns of a CSV with a column of photographs or of patients: the value for each photograph of the table.
+
+    Raises DataError where neither is there, a key stands twice, or none of the table is in it.
+    """
+    columns, body = read_table(path)
+    place = Path(path).name
+    keys = [name for name in columns if meaning_of(name) in ("image", "patient")]
+    if len(keys) != 1:
+        got = f"columns {', '.join(columns)}"
+        raise DataError(place, got, "one column of photographs (image) or of patients (patient), and the groups")
+    wanted = table.image if meaning_of(keys[0]) == "image" else table.patient
+    rows: dict[str, dict[str, str]] = {}
+    for number, cells in body:
+        if cells[keys[0]] in rows:
+            raise DataError(f"{place}, row {number}", f'"{cells[keys[0]]}" stands above already', "each once")
+        rows[cells[keys[0]]] = cells
+    if not rows.keys() & set(wanted.tolist()):
+        raise DataError(
+            place, f"no {keys[0]} of the table is in it", f"{keys[0]} written alike", f"Such as {wanted[0]}."
+        )
+    return {name: [rows.get(key, {}).get(name, "") for key in wanted.tolist()] for name in columns if name != keys[0]}
