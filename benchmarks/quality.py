@@ -6,8 +6,8 @@ DATA: a folder with eyepacs256, eyepacs1024 and idrid. The network learns from t
 (of rendered ones too), each as it is, made a little worse (still good) and made too bad to grade by
 m2cnn.synthetic.degrade, and from pictures that are no fundus (no_fundus.py, drawn with other seeds than those that are
 measured on). What is printed is of the other third, and of the EyePACS photographs that good_eyepacs.txt calls good by
-eye, from which nothing is learned. EyePACS holds photographs that cannot be graded, and nobody says which: the network learns
-from them as good ones, so a refusal among them may be right.
+eye, from which nothing is learned. EyePACS holds photographs that cannot be graded, and nobody says which: the network
+learns from them as good ones, so a refusal among them may be right.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scipy.stats import binomtest
 from sklearn.neural_network import MLPClassifier
 
 from m2cnn.data.manifest import draw_of
+from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, find_field
 from m2cnn.parallel import in_chunks
@@ -47,6 +48,7 @@ HARMLESS = {
     "cut field": (0, 0.25),
 }
 FALSE_REFUSALS = 0.015  # of the good photographs that it learns from
+THRESHOLDS = (0.5, 0.7)  # lowest and highest
 LISTED = "EyePACS 256, good by eye"
 
 
@@ -89,6 +91,10 @@ def good_names() -> set[str]:
     return {line.strip() for line in lines if line[:1].isdigit()}
 
 
+def patient_of(case: Case) -> str:
+    return str(case.source) if isinstance(case.source, int) else patient_and_eye(case.source.name)[0]
+
+
 def picture_of(case: Case) -> np.ndarray:
     if isinstance(case.source, int):
         return render(5000 + case.source, case.source % 5, size=512).image
@@ -100,8 +106,7 @@ def measured_cases(cases: list[Case]) -> list[list[Measured]]:
 
 
 def _of_case(case: Case):
-    name = case.source if isinstance(case.source, int) else case.source.stem.split("_")[0]
-    held = case.of == LISTED or draw_of(f"quality:{name}") < 1 / 3
+    held = case.of == LISTED or draw_of(f"quality:{patient_of(case)}") < 1 / 3
     image = picture_of(case)
     yield Measured(case.of, "good", held, values_of(image))
     try:
@@ -158,7 +163,7 @@ def fitted(rows: list[Measured]) -> Judge:
         chances = [judge.chances(row.values)["good"] for row in rows if row.of == name and row.label == "good"]
         # The worst set decides, but for EyePACS, in which many cannot be graded.
         cuts.append(np.quantile(chances, 0.1 if "EyePACS" in name else FALSE_REFUSALS))
-    return judge._replace(threshold=float(min(0.5, *cuts)))
+    return judge._replace(threshold=float(np.clip(min(cuts), *THRESHOLDS)))
 
 
 def write(judge: Judge, path: Path) -> None:
