@@ -11,8 +11,9 @@ from m2cnn.compare import CSV_COLUMNS, compare, compare_folders
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import quadratic_weighted_kappa
+from m2cnn.panel import METRICS
 from m2cnn.predictions import Predictions, write_predictions
-from m2cnn.summary import METRICS, summarise
+from m2cnn.summary import summarise
 
 N = 120
 GRADE = np.random.default_rng(1).integers(0, 5, N)

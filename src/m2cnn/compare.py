@@ -14,8 +14,9 @@ from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference, 
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import Floats
+from m2cnn.panel import METRICS, TITLES, panel
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
-from m2cnn.summary import METRICS, TITLES, check_one_system, estimates, panel
+from m2cnn.summary import check_one_system, estimates
 from m2cnn.tables import table_bytes
 
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import groupby
 from operator import itemgetter
@@ -43,6 +43,7 @@ def evaluate(
     sources: Sequence[str] = (),
     trained_on: str = "refuse",
     memory: str | Path | None = None,
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
@@ -51,6 +52,7 @@ def evaluate(
     manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
     photographs are among those that the model was trained on, or are its validation photographs under another split:
     "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    prevalence: as of `summarise`.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
     if replicates < 1:
@@ -67,7 +69,7 @@ def evaluate(
     context = _context(grader.bundle, manifest, splits, records)
     context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
-    summary = summarise(predictions, replicates, seed, context)
+    summary = summarise(predictions, replicates, seed, context, prevalence)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)
     return summary
