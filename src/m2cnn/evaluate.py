@@ -24,7 +24,7 @@ from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
-from m2cnn.summary import summarise, write_metrics
+from m2cnn.summary import checked_prevalence, summarise, write_metrics
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
@@ -57,6 +57,7 @@ def evaluate(
     """
     if replicates < 1:
         raise SettingError("replicates", str(replicates), "1 or more", "2000 gives steady intervals.")
+    prevalence = checked_prevalence(prevalence or {})
     check_sides(manifest)
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)

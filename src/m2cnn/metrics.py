@@ -270,27 +270,26 @@ def rank(positive: ArrayLike, score: ArrayLike) -> Ranking:
 
 def auc_of_ranking(ranking: Ranking, weights: ArrayLike) -> Floats | np.float64:
     """Area under the curve with weights (..., N) -> (...); NaN where positives or negatives have no weight."""
-    positive, reached = _weighed(ranking, weights)
-    twice = reached.take(ranking.below, -1) + reached.take(ranking.upto, -1)
-    return ratio(np.einsum("...p,...p->...", positive, twice), 2 * positive.sum(-1) * reached[..., -1])[()]
+    return areas_of_ranking(ranking, weights)[0]
 
 
 def average_precision_of_ranking(ranking: Ranking, weights: ArrayLike) -> Floats | np.float64:
     """Average precision with weights (..., N) -> (...); NaN where positives have no weight."""
-    positive, reached = _weighed(ranking, weights)
-    false_alarms = reached[..., -1:] - reached.take(ranking.below, -1)
-    found = _cumulated(positive)
-    found = found[..., -1:] - found.take(ranking.weaker, -1)
-    precision = ratio(found, found + false_alarms)
-    # A positive of weight 0 may have nobody at its score and above, and then no precision either.
-    gained = np.where(positive > 0, positive * precision, 0)
-    return ratio(gained.sum(-1), positive.sum(-1))[()]
+    return areas_of_ranking(ranking, weights)[1]
 
 
-def _weighed(ranking: Ranking, weights: ArrayLike) -> tuple[Floats, Floats]:
-    """(..., P) weights of the positives, and (..., Q + 1) of the first 0..Q negatives together."""
+def areas_of_ranking(ranking: Ranking, weights: ArrayLike) -> tuple[Floats | np.float64, Floats | np.float64]:
+    """Both of the above, which share most of their work."""
     weights = np.asarray(weights, np.float64)
-    return weights.take(ranking.positives, -1), _cumulated(weights.take(ranking.negatives, -1))
+    positive = weights.take(ranking.positives, -1)
+    reached, found = _cumulated(weights.take(ranking.negatives, -1)), _cumulated(positive)
+    below, total = reached.take(ranking.below, -1), found[..., -1]
+    twice = below + reached.take(ranking.upto, -1)
+    area = ratio(np.einsum("...p,...p->...", positive, twice), 2 * total * reached[..., -1])
+    found = total[..., None] - found.take(ranking.weaker, -1)
+    # A positive of weight 0 may have nobody at its score and above, and then no precision either.
+    referred = np.maximum(found + reached[..., -1:] - below, np.finfo(float).tiny)
+    return area[()], ratio(np.einsum("...p,...p->...", positive, found / referred), total)[()]
 
 
 def _cumulated(values: Floats) -> Floats:

@@ -87,9 +87,8 @@ class Panel:
     def _endpoint(self, number: int, table: Floats, counts: Floats) -> list[Floats]:
         """The columns of an end-point, as PER_ENDPOINT, each (R,)."""
         rates = endpoints.rates_of_endpoint(table, ENDPOINTS[tuple(NAMES)[number]])
-        order = self.rankings[number]
-        areas = [metrics.auc_of_ranking(order, counts), metrics.average_precision_of_ranking(order, counts)]
-        return areas + [getattr(rates, key) for key in tuple(PER_ENDPOINT)[2:]]
+        areas = metrics.areas_of_ranking(self.rankings[number], counts)
+        return [*areas, *(getattr(rates, key) for key in tuple(PER_ENDPOINT)[2:])]
 
     def values(self) -> Floats:
         """(K,) metrics of the photographs as they are: every patient drawn once."""

@@ -55,10 +55,10 @@ def summarise(
 
     context: anything that JSON holds, kept under "context" (the command, the recipe, the data's hash).
     prevalence: of end-points, such as {"referable": 0.08}: their predictive values are given there too.
-    Raises DataError for photographs of more than one system, and when there is no photograph; SettingError for a
-    prevalence outside 0..1 or of something else.
+    Raises DataError for photographs of more than one system, and when there is no photograph; SettingError as
+    `checked_prevalence`.
     """
-    prevalence = _checked_prevalence(prevalence or {})
+    prevalence = checked_prevalence(prevalence or {})
     p = predictions
     if not len(p):
         raise DataError("predictions", "no photograph", "at least one", "Check the split that was asked for.")
@@ -102,7 +102,8 @@ def _joined(texts: NDArray[np.str_]) -> str:
     return ", ".join(np.unique(texts[texts != ""]).tolist())
 
 
-def _checked_prevalence(prevalence: Mapping[str, float]) -> dict[str, float]:
+def checked_prevalence(prevalence: Mapping[str, float]) -> dict[str, float]:
+    """The same as plain numbers; SettingError for what is no end-point and for a share outside 0..1."""
     for name, share in prevalence.items():
         if name not in NAMES:
             raise SettingError("prevalence", f'"{name}"', "an end-point", did_you_mean(name, NAMES))
