@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from m2cnn import intervals
@@ -50,6 +51,14 @@ def test_nothing_counted_has_no_interval(method):
     low, high = METHODS[method]([0, 5], [0, 5])
     assert np.isnan([low[0], high[0]]).all()
     assert high[1] == 1
+
+
+def test_several_comparisons_are_those_of_statsmodels():
+    p = np.random.default_rng(2).random(40) ** 3
+    np.testing.assert_allclose(intervals.holm(p), multipletests(p, method="holm")[1])
+    gap = np.insert(p, 3, np.nan)
+    np.testing.assert_allclose(np.delete(intervals.holm(gap), 3), intervals.holm(p))
+    assert np.isnan(intervals.holm(gap)[3]) and len(intervals.holm([])) == 0
 
 
 # --- AUC ---

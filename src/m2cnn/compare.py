@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference, shown
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
+from m2cnn.intervals import holm
 from m2cnn.metrics import Floats
 from m2cnn.panel import METRICS, TITLES, panel
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
@@ -20,7 +21,18 @@ from m2cnn.summary import check_one_system, estimates
 from m2cnn.tables import table_bytes
 
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
-CSV_COLUMNS = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "p")
+CSV_COLUMNS = (
+    "system",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "p_holm",
+)
 
 
 @dataclass(frozen=True)
@@ -70,17 +82,23 @@ class Comparison:
             f"{self.scored} of them were graded by every system and are scored.",
             *(f"{s.name}: {s.images - self.shared} of {s.images} left out; {_refused(s)}." for s in self.systems),
             f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
-            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons.",
+            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons; "
+            "the CSV has it corrected by Holm over the systems, for each metric.",
         ]
         return [f"- {line}" for line in lines]
+
+    def corrected(self) -> dict[str, Floats]:
+        """For each metric, Holm's p-values of all systems but the first."""
+        return {name: holm([s.differences[name].p for s in self.systems[1:]]) for name in METRICS}
 
     def to_csv(self) -> str:
         """One line per system and metric; numbers in full, empty cells where undefined."""
         rows = []
-        for system in self.systems:
+        corrected = self.corrected()
+        for number, system in enumerate(self.systems):
             for name in METRICS:
                 e, d = system.metrics[name], system.differences.get(name)
-                change = (d.value, d.low, d.high, d.p) if d else (np.nan,) * 4
+                change = (d.value, d.low, d.high, d.p, corrected[name][number - 1]) if d else (np.nan,) * 5
                 cells = ["" if np.isnan(v) else repr(float(v)) for v in (e.value, e.low, e.high, *change)]
                 rows.append([system.name, name, *cells])
         return table_bytes(CSV_COLUMNS, rows).decode()

@@ -68,6 +68,22 @@ def normal_quantile(level: float) -> float:
     return float(special.ndtri((1 + level) / 2))
 
 
+def holm(p: ArrayLike) -> Floats:
+    """(M,) p-values of several comparisons -> (M,) adjusted, so that a false finding among them is as rare as said.
+
+    NaN stays NaN and does not count. Source: Holm, Scand J Stat 1979;6:65.
+
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, np.float64)
+    adjusted, known = np.full(values.shape, np.nan), np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return adjusted
+
+
 # --- area under the receiver operating characteristic ---
 
 
