@@ -89,7 +89,7 @@ def intervals_of(tables: list[Predictions], replicates: int, seed: int) -> tuple
     panels: list[Panel] = [panel(p) for p in tables]
     drawn = bootstrap(lambda c: np.concatenate([p(c) for p in panels], axis=1), panels[0].patients, replicates, seed)
     values, parts = [p.values() for p in panels], np.split(drawn, len(panels), axis=1)
-    own = list(estimates(values[0], parts[0]).values())
+    own = list(estimates(panels[0], parts[0], seed).values())
     elsewhere = zip(at_prevalence(values[0]), at_prevalence(parts[0]).T, strict=True)
     own += [Estimate(float(value), *interval(some)) for value, some in elsewhere]
     changes = [

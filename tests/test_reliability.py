@@ -10,6 +10,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from m2cnn import reliability as r
 from m2cnn.bootstrap import interval
 from m2cnn.errors import DataError
+from m2cnn.simulated import Population, Reader
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,36 @@ def test_calibration_error_as_torchmetrics_has_it(stated, bins):
     chance, right, _ = stated
     theirs = binary_calibration_error(torch.tensor(chance), torch.tensor(right.astype(int)), n_bins=bins)
     assert r.expected_calibration_error(chance, right, bins) == pytest.approx(float(theirs), abs=1e-6)
+
+
+@pytest.mark.parametrize("confidence", [1.0, 1.5])
+def test_bounds_of_the_calibration_error_hold_it_in_simulated_studies(confidence):
+    """Of 300 patients; of a system that states true chances, an ordinary or a mirrored bootstrap held it in half."""
+    population, reader = Population((0.35, 0.15, 0.27, 0.13, 0.1)), Reader(confidence=confidence)
+
+    def sums(patients, seed):
+        rng = np.random.default_rng([seed, 1])
+        liability = population.draw(patients, rng)
+        chance = reader.probabilities(population, reader.read(liability, rng))[..., 2:].sum(-1).ravel().clip(0, 1)
+        right = population.grades(liability).ravel() >= 2
+        return r.in_bins(chance, right).reshape(patients, 2, r.BINS, 3).sum(1)
+
+    true = r.ece_of_bins(sums(200_000, 0).sum(0))
+    counts = np.random.default_rng(0).multinomial(300, [1 / 300] * 300, 300).astype(float)
+    held = 0
+    for study in range(1, 401):
+        bins = sums(300, study)
+        drawn = r.gaps_of_bins((counts @ bins.reshape(300, -1)).reshape(-1, r.BINS, 3))
+        low, high = r.ece_bounds(r.gaps_of_bins(bins.sum(0)), drawn)
+        held += low <= true <= high
+    assert held / 400 >= 0.93
+
+
+def test_bounds_by_hand():
+    gaps, drawn = np.array([0.1, -0.2]), np.array([[0.2, -0.2], [0.1, -0.4], [0.1, -0.1]])
+    low, high = r.ece_bounds(gaps, drawn, level=0.999)
+    assert low == pytest.approx(0.3 - 0.2, abs=1e-3) and high == pytest.approx(0.3 + 0.1, abs=1e-3)
+    assert np.isnan(r.ece_bounds(gaps * np.nan, drawn)).all()
 
 
 def test_brier_score_is_sklearns(stated):

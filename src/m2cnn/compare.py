@@ -156,10 +156,12 @@ def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, 
             name,
             len(table),
             int((~p.gradable).sum()),
-            estimates(value, replicate),
+            estimates(measured, replicate, seed),
             _differences((values[0], value), (replicated[0], replicate)) if i else {},
         )
-        for i, ((name, table), p, value, replicate) in enumerate(zip(systems, shared, values, replicated, strict=True))
+        for i, ((name, table), p, measured, value, replicate) in enumerate(
+            zip(systems, shared, panels, values, replicated, strict=True)
+        )
     )
     return Comparison(compared, len(shared[0]), int(gradable.sum()), patients, replicates, seed)
 

@@ -67,7 +67,6 @@ class Panel:
         table = as_confusion(counts @ self.cells)  # (R, 5, 5)
         scored = table.sum((1, 2))
         referable, referred, other, kept = (counts @ self.referrals).T  # each (R,)
-        bins = (counts @ self.bins).reshape(len(counts), 2, reliability.BINS, 3)
         per_grade = endpoints.rates_per_grade(table)
         columns = (
             metrics.kappa_of_confusion(table),
@@ -77,7 +76,7 @@ class Panel:
             *ratio((counts @ self.errors).T, scored),
             *(column for key in PER_GRADE for column in getattr(per_grade, key).T),
             *(column for k in range(len(NAMES)) for column in self._endpoint(k, table, counts)),
-            *reliability.ece_of_bins(bins).T,
+            *np.abs(self.gaps(counts)).sum(-1).T,
             ratio(counts @ self.brier, scored),
             ratio(referred, referable),
             ratio(kept, other),
@@ -89,6 +88,10 @@ class Panel:
         rates = endpoints.rates_of_endpoint(table, ENDPOINTS[tuple(NAMES)[number]])
         areas = metrics.areas_of_ranking(self.rankings[number], counts)
         return [*areas, *(getattr(rates, key) for key in tuple(PER_ENDPOINT)[2:])]
+
+    def gaps(self, counts: Floats) -> Floats:
+        """counts (R, P) -> (R, 2, B): of the decoded grade and of referable disease, what their ECE is the sum of."""
+        return reliability.gaps_of_bins((counts @ self.bins).reshape(len(counts), 2, reliability.BINS, 3))
 
     def values(self) -> Floats:
         """(K,) metrics of the photographs as they are: every patient drawn once."""

@@ -18,12 +18,13 @@ from m2cnn.endpoints import check_prevalence, predictive_values
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import DISCLAIMER, NUM_GRADES
 from m2cnn.metrics import Floats
-from m2cnn.panel import METRICS, NAMES, TITLES, panel
+from m2cnn.panel import METRICS, NAMES, TITLES, Panel, panel
 from m2cnn.predictions import NO_GRADE, Predictions
+from m2cnn.reliability import ece_bounds
 from m2cnn.tables import write_atomically
 
 SCHEMA = "m2cnn.metrics/1"
-BIASED = ("ece", "referable_ece")  # their intervals are those of the basic bootstrap
+BIASED = ("ece", "referable_ece")  # resampling raises them; see `ece_bounds`
 
 
 # What people are told; the other figures of single grades are in the file.
@@ -31,17 +32,15 @@ TOLD = {key: title for key, title in TITLES.items() if not key.startswith(("spec
 AT_PREVALENCE = ("ppv", "npv")
 
 
-def estimates(values: Floats, replicates: Floats) -> dict[str, Estimate]:
-    """(K,) values and (R, K) replicates -> an estimate for every metric."""
-    return {name: _estimate(name, float(values[k]), replicates[:, k]) for k, name in enumerate(METRICS)}
-
-
-def _estimate(name: str, value: float, replicates: Floats) -> Estimate:
-    low, high = interval(replicates)
-    if name not in BIASED:
-        return Estimate(value, low, high)
-    # A sample raises it, a sample of the sample once more: mirrored at the value, as the basic bootstrap has it.
-    return Estimate(value, *np.clip([2 * value - high, 2 * value - low], 0, 1).tolist())
+def estimates(statistic: Panel, drawn: Floats, seed: int) -> dict[str, Estimate]:
+    """An estimate for every metric; drawn: (R, K) replicates, of this seed."""
+    values = statistic.values()
+    found = {name: Estimate(float(values[k]), *interval(drawn[:, k])) for k, name in enumerate(METRICS)}
+    own = statistic.gaps(np.ones((1, statistic.patients)))[0]
+    gaps = bootstrap(statistic.gaps, statistic.patients, len(drawn), seed)
+    for kind, name in enumerate(BIASED):
+        found[name] = Estimate(found[name].value, *ece_bounds(own[kind], gaps[:, kind]))
+    return found
 
 
 def summarise(
@@ -116,8 +115,8 @@ def _measured(p: Predictions, replicates: int, seed: int, prevalence: Mapping[st
         elsewhere = [_at(name, key) for name in prevalence for key in AT_PREVALENCE]
         return dict.fromkeys((*METRICS, *elsewhere), _plain(None))
     statistic = panel(p)
-    values, drawn = statistic.values(), bootstrap(statistic, statistic.patients, replicates, seed)
-    found = estimates(values, drawn)
+    drawn = bootstrap(statistic, statistic.patients, replicates, seed)
+    values, found = statistic.values(), estimates(statistic, drawn, seed)
     for name, share in prevalence.items():
         found |= _elsewhere(values, drawn, name, share)
     return {name: _plain(estimate) for name, estimate in found.items()}
