@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from m2cnn import bootstrap as b
 from m2cnn.errors import DataError, SettingError
-from m2cnn.metrics import Ranking, auc_of_ranking, rank
+from m2cnn.metrics import auc_of_ranking, rank
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,7 @@ def test_kappa_replicates_are_those_of_a_plain_loop(eyes):
 
 def test_auc_replicates_are_those_of_a_plain_loop(eyes):
     truth, _, severity, patient = eyes
-    order = rank(truth >= 2, severity)
-    order = Ranking(patient[order.positives], patient[order.negatives], order.below, order.upto)
+    order = rank(truth >= 2, severity).of_patients(patient)
     ours = b.bootstrap(lambda counts: auc_of_ranking(order, counts)[:, None], 24, 40, seed=5)[:, 0]
     rows = [photographs(draw, patient) for draw in draws(24, 40, seed=5)]
     np.testing.assert_allclose(ours, [roc_auc_score(truth[r] >= 2, severity[r]) for r in rows])

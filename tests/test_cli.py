@@ -112,6 +112,10 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
         tmp_path / "e",
         "--split",
         "lockbox",
+        "--prevalence",
+        "0.1",
+        "--prevalence",
+        "any=0.3",
     ]
     code, _, err = run(capsys, *words)
     assert code == REFUSED and "lockbox" in err
@@ -120,6 +124,7 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
     assert run(capsys, *words)[0] == OK
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["context"]["lockbox"][0]["by"] == "A. Tester"
+    assert metrics["prevalence"] == {"referable": 0.1, "any": 0.3}
 
 
 def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp_path):
@@ -131,6 +136,11 @@ def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp
     assert photograph.read_bytes() == before
     code, _, err = run(capsys, "evaluate", tiny_run, "--data", tiny_run, "--out", tmp_path / "e", "--replicates", 0)
     assert code == REFUSED and "1 or more" in err
+    for word, message in (("8", "prevalence: 8; expected between 0 and 1"), ("any=x", "--prevalence: any=x; expected")):
+        code, _, err = run(
+            capsys, "evaluate", tiny_run, "--data", tiny_run, "--out", tmp_path / "e", "--prevalence", word
+        )
+        assert code == REFUSED and message in err
     assert run(capsys, "data", "import", "table", rendered.root, "name=x")[0] == REFUSED
 
 

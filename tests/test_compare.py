@@ -11,8 +11,9 @@ from m2cnn.compare import CSV_COLUMNS, compare, compare_folders
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import quadratic_weighted_kappa
+from m2cnn.panel import METRICS
 from m2cnn.predictions import Predictions, write_predictions
-from m2cnn.summary import METRICS, summarise
+from m2cnn.summary import summarise
 
 N = 120
 GRADE = np.random.default_rng(1).integers(0, 5, N)
@@ -155,6 +156,16 @@ def test_csv_has_every_metric_of_every_system_in_full():
     qwk = rows[len(METRICS)]
     assert float(qwk["value"]) == poor.metrics["qwk"].value
     assert float(qwk["difference_high"]) == poor.differences["qwk"].high
+
+
+def test_p_of_several_systems_is_corrected_within_each_metric():
+    comparison = compare([("good", GOOD), ("poor", POOR), ("middling", table(0.5, seed=2))], 99)
+    p = [s.differences["mae"].p for s in comparison.systems[1:]]
+    np.testing.assert_allclose(comparison.corrected()["mae"], [min(1, 2 * min(p)), max(2 * min(p), max(p))])
+    rows = list(csv.DictReader(io.StringIO(comparison.to_csv())))
+    found = {(row["system"], row["metric"]): row["p_holm"] for row in rows}
+    assert found["good", "mae"] == ""
+    assert [float(found[name, "mae"]) for name in ("poor", "middling")] == list(comparison.corrected()["mae"])
 
 
 def test_folders_are_named_by_folder_or_by_path_where_names_repeat(tmp_path):

@@ -14,7 +14,8 @@ ROOT = Path(m2cnn.__file__).parent
 LAYERS = [
     "errors grades tables onnx_session",
     "parallel checks",
-    "metrics cuts bootstrap tasks calibration field photograph preprocess fingerprint synthetic predictions",
+    "metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
+    "calibration conformal planning panel field photograph preprocess fingerprint synthetic",
     "data models quality_measures",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
     "systems",
@@ -33,12 +34,20 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
-HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration"}}
+HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration", "intervals", "simulated"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
 BASE = (
     "recipe",
     "grader",
     "metrics",
+    "endpoints",
+    "reliability",
+    "budget",
+    "intervals",
+    "conformal",
+    "simulated",
+    "planning",
+    "panel",
     "predictions",
     "compare",
     "summary",

@@ -118,7 +118,7 @@ def test_errors_of_severity_by_hand():
     assert np.isnan(metrics.accuracy([], []))
 
 
-# --- AUC ---
+# --- AUC and average precision ---
 
 
 @repeatable
@@ -141,10 +141,42 @@ def test_auc_of_one_kind_is_undefined():
     assert np.isnan(metrics.auc([False, True], [0.1, 0.2], weights=[0, 1]))
 
 
-def test_auc_of_stacked_weights():
+def test_stacked_weights():
     ranking = metrics.rank([0, 1, 1, 0], [0.3, 0.3, 0.9, 0.5])
-    weights = np.array([[1, 1, 1, 1], [2, 0, 1, 1]])
-    np.testing.assert_allclose(metrics.auc_of_ranking(ranking, weights), [2.5 / 4, 1.0])
+    weights = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [1, 2, 0, 1]])
+    np.testing.assert_allclose(metrics.auc_of_ranking(ranking, weights), [2.5 / 4, 1.0, 0.25])
+    np.testing.assert_allclose(metrics.average_precision_of_ranking(ranking, weights), [0.75, 1.0, 0.5])
+
+
+@repeatable
+@given(
+    scores=arrays(np.int64, st.integers(2, 50), elements=st.integers(0, 6)),
+    seed=st.integers(0, 1000),
+    weighted=st.booleans(),
+)
+def test_average_precision_is_sklearns_with_ties_and_weights(scores, seed, weighted):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, len(scores)).astype(bool)
+    label[0] = True
+    weights = rng.integers(0, 3, len(scores)) + np.arange(len(scores)) % 2 if weighted else None
+    if weighted and not (weights * label).any():
+        assert np.isnan(metrics.average_precision(label, scores, weights))
+        return
+    theirs = sklearn_metrics.average_precision_score(label, scores, sample_weight=weights)
+    assert metrics.average_precision(label, scores / 7, weights) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_average_precision_of_one_kind():
+    assert metrics.average_precision([True, True], [0.1, 0.2]) == 1
+    assert np.isnan(metrics.average_precision([False, False], [0.1, 0.2]))
+    assert np.isnan(metrics.average_precision([], []))
+
+
+def test_a_ranking_of_patients_takes_their_weights():
+    ranking = metrics.rank([0, 1, 1, 0], [0.3, 0.3, 0.9, 0.5])
+    by_patient = ranking.of_patients(np.array([0, 0, 1, 1]))
+    for measure in (metrics.auc_of_ranking, metrics.average_precision_of_ranking):
+        assert measure(by_patient, [2, 1]) == measure(ranking, [2, 2, 1, 1])
 
 
 # --- the door ---
@@ -170,29 +202,9 @@ def test_auc_of_stacked_weights():
         (lambda: metrics.auc([0, 2], [0.1, 0.2]), r"positive, entry 1: grade is 2; expected an integer in 0\.\.1"),
         (lambda: metrics.auc([0, 1], [0.1, np.inf]), "score, entry 1: value is inf"),
         (lambda: metrics.auc([0, 1], [0.1]), "positive and score: lengths 2 and 1"),
+        (lambda: metrics.average_precision([0, 1], [0.1, 0.2], [1]), "weights and photographs: lengths 1 and 2"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
-
-
-# --- calibration ---
-
-
-@pytest.mark.parametrize("bins", [5, 15])
-def test_calibration_error_as_torchmetrics_has_it(bins):
-    import torch
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    rng = np.random.default_rng(bins)
-    chance = rng.uniform(0, 1, 500)
-    right = rng.uniform(0, 1, 500) < chance**2
-    theirs = binary_calibration_error(torch.tensor(chance), torch.tensor(right.astype(int)), n_bins=bins)
-    assert metrics.expected_calibration_error(chance, right, bins) == pytest.approx(float(theirs), abs=1e-6)
-
-
-def test_calibration_error_of_bad_chances():
-    assert np.isnan(metrics.expected_calibration_error([], []))
-    with pytest.raises(DataError, match="probabilities in"):
-        metrics.expected_calibration_error([0.5, 20.0], [0, 1])

@@ -8,10 +8,13 @@ import pytest
 
 from m2cnn import metrics
 from m2cnn.bootstrap import bootstrap, interval, kappa_replicates
-from m2cnn.errors import DataError
+from m2cnn.endpoints import macro_f1, predictive_values, rates_of_endpoint, rates_per_grade
+from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import DISCLAIMER
+from m2cnn.panel import METRICS, panel
 from m2cnn.predictions import Predictions
-from m2cnn.summary import BIASED, METRICS, SCHEMA, panel, read_metrics, summarise, to_text, write_metrics
+from m2cnn.reliability import ece_bounds, expected_calibration_error
+from m2cnn.summary import BIASED, SCHEMA, read_metrics, summarise, to_text, write_metrics
 
 
 def predictions(patients=40, seed=0, refuse=0.1, unknown=0.1, **columns):
@@ -58,12 +61,22 @@ def test_values_are_those_of_the_direct_functions(table, summary):
         "mse": metrics.mean_squared_error(p.grade, p.severity),
         "mae": metrics.mean_absolute_error(p.grade, p.severity),
         **{f"sensitivity_grade_{g}": s for g, s in enumerate(metrics.sensitivity_per_grade(counts))},
-        "referable_auc": metrics.auc(p.grade >= 2, p.severity),
-        "referable_sensitivity": metrics.sensitivity(counts),
-        "referable_specificity": metrics.specificity(counts),
+        "linear_kappa": metrics.kappa_of_confusion(counts, "linear"),
+        "macro_f1": macro_f1(counts),
     }
+    for lowest, name in ((1, "any"), (2, "referable"), (3, "vision_threatening")):
+        rates = rates_of_endpoint(counts, lowest)
+        expected |= {f"{name}_{key}": getattr(rates, key) for key in ("sensitivity", "specificity", "ppv", "npv")}
+        expected[f"{name}_auc"] = metrics.auc(p.grade >= lowest, p.severity)
+        expected[f"{name}_average_precision"] = metrics.average_precision(p.grade >= lowest, p.severity)
+    for key in ("specificity", "ppv", "f1"):
+        expected |= {f"{key}_grade_{g}": v for g, v in enumerate(getattr(rates_per_grade(counts), key))}
     for name, number in expected.items():
         assert value[name] == pytest.approx(number, abs=1e-12), name
+    assert set(METRICS) - set(expected) == {
+        *("ece", "referable_ece", "referable_brier"),
+        *(f"referable_{key}_ungradable_refer" for key in ("sensitivity", "specificity")),
+    }
     assert summary["confusion"] == counts.tolist()
 
 
@@ -104,25 +117,24 @@ def test_intervals_are_the_bootstrap_of_patients(summary):
     found = summarise(whole, 200, seed=4)["metrics"]["qwk"]
     assert (found["low"], found["high"]) == pytest.approx((low, high))
     for name, entry in summary["metrics"].items():
-        # An interval that is mirrored need not hold the value: it says that the value is too large.
+        # Of a calibration error it may end below the value, which is too large.
         assert entry["low"] < entry["high"] and (name in BIASED or entry["low"] < entry["value"] < entry["high"]), name
 
 
-def test_the_interval_of_a_calibration_error_is_mirrored(table):
+def test_the_interval_of_a_calibration_error_is_that_of_its_gaps(table):
     statistic = panel(table)
     at = METRICS.index("ece")
-    low, high = interval(bootstrap(statistic, statistic.patients, 300, 2)[:, at])
     value = statistic.values()[at]
-    found = summarise(table, 300, 2)["metrics"]["ece"]
-    mirrored = {"value": value, "low": max(0, 2 * value - high), "high": 2 * value - low}
-    assert found == pytest.approx(mirrored)
+    own = statistic.gaps(np.ones((1, statistic.patients)))[0, 0]
+    low, high = ece_bounds(own, bootstrap(statistic.gaps, statistic.patients, 300, 2)[:, 0])
+    assert summarise(table, 300, 2)["metrics"]["ece"] == pytest.approx({"value": value, "low": low, "high": high})
     known = table.select((table.grade >= 0) & table.gradable)
     chance = known.probabilities[np.arange(len(known)), known.decoded]
-    assert value == pytest.approx(metrics.expected_calibration_error(chance, known.decoded == known.grade))
+    assert value == pytest.approx(expected_calibration_error(chance, known.decoded == known.grade))
     referable = known.probabilities[:, 2:].sum(axis=1).astype(float)
     brier = np.mean((referable - (known.grade >= 2)) ** 2)
     assert statistic.values()[METRICS.index("referable_brier")] == pytest.approx(brier, abs=1e-6)
-    ours = metrics.expected_calibration_error(np.clip(referable, 0, 1), known.grade >= 2)
+    ours = expected_calibration_error(np.clip(referable, 0, 1), known.grade >= 2)
     assert statistic.values()[METRICS.index("referable_ece")] == pytest.approx(ours, abs=1e-6)
 
 
@@ -149,6 +161,46 @@ def test_replicates_of_every_metric_are_the_metric_of_copied_photographs(table):
 def test_same_seed_same_summary(table):
     assert summarise(table, 50, 1) == summarise(table, 50, 1)
     assert summarise(table, 50, 1) != summarise(table, 50, 2)
+
+
+def test_predictive_values_at_a_stated_prevalence(table):
+    plain = summarise(table, 100, 2)
+    found = summarise(table, 100, 2, prevalence={"referable": 0.08, "any": 0.3})
+    assert plain["prevalence"] == {} and found["prevalence"] == {"referable": 0.08, "any": 0.3}
+    extra = {f"{name}_{key}_at_prevalence" for name in ("referable", "any") for key in ("ppv", "npv")}
+    assert set(found["metrics"]) == set(METRICS) | extra
+    assert {name: found["metrics"][name] for name in METRICS} == plain["metrics"]
+    statistic = panel(table)
+    drawn = bootstrap(statistic, statistic.patients, 100, 2)
+    columns = [METRICS.index(f"any_{key}") for key in ("sensitivity", "specificity")]
+    npv = found["metrics"]["any_npv_at_prevalence"]
+    assert npv["value"] == pytest.approx(predictive_values(*statistic.values()[columns], 0.3)[1])
+    assert (npv["low"], npv["high"]) == pytest.approx(interval(predictive_values(*drawn[:, columns].T, 0.3)[1]))
+    text = to_text(found)
+    assert "referable: PPV where 8.00% have it" in text and "any DR: NPV where 30.00% have it" in text
+    assert max(map(len, text.splitlines())) < 100
+    empty = summarise(predictions(patients=2, unknown=2), 20, prevalence={"any": 0.3})
+    assert empty["metrics"]["any_ppv_at_prevalence"] == {"value": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "message"),
+    [
+        ({"referable": 8}, "prevalence: 8; expected between 0 and 1"),
+        ({"referable": float("nan")}, "prevalence: nan"),
+        ({"refrable": 0.1}, 'prevalence: "refrable"; expected an end-point. Did you mean "referable"'),
+    ],
+)
+def test_a_prevalence_that_means_nothing_is_refused(table, prevalence, message):
+    with pytest.raises(SettingError, match=message):
+        summarise(table, 5, prevalence=prevalence)
+
+
+def test_an_older_file_is_told_as_far_as_it_goes(summary):
+    older = {key: value for key, value in summary.items() if key != "prevalence"}
+    older["metrics"] = {name: summary["metrics"][name] for name in ("qwk", "accuracy")}
+    text = to_text(older)
+    assert "QWK" in text and "macro" not in text
 
 
 def test_what_is_undefined_is_null():

@@ -27,7 +27,7 @@ MOST_UNDEFINED = 0.1  # of the replicates; see `interval`
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its percentile interval; NaN where undefined."""
+    """A value with its interval; NaN where undefined."""
 
     value: float
     low: float
@@ -56,28 +56,40 @@ class Difference(Estimate):
     p: float
 
 
-def draw_counts(patients: int, replicates: int, seed: int) -> Iterator[Floats]:
+def draw_counts(patients: int, replicates: int, seed: int, kind: NDArray[np.intp] | None = None) -> Iterator[Floats]:
     """Chunks (r, P) of `replicates` multinomial draws of P patients, as float64 for the matrix products.
 
     A seed gives the same draws whatever the chunks; two systems on the same patients meet the same resamples.
+    kind: (P,) numbers 0..K-1 of patients that are alike; the chunks (r, K) then say how often each kind was drawn.
     """
     if patients < 1:
         raise DataError("bootstrap", f"{patients} patients", "at least one patient", "Give photographs with a grade.")
     if replicates < 1:
         raise SettingError("replicates", f"{replicates}", "at least 1", "Default: 2000.")
     rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK_CELLS // patients)
+    columns = patients if kind is None else int(kind.max()) + 1
+    rows = max(1, CHUNK_CELLS // columns)
     for done in range(0, replicates, rows):
-        counts = np.empty((min(rows, replicates - done), patients))
+        counts = np.empty((min(rows, replicates - done), columns))
         for row in counts:
             # Indices, then counts: ten times quicker than numpy's multinomial, which draws a binomial per patient.
-            row[:] = np.bincount(rng.integers(0, patients, patients, dtype=np.uint32), minlength=patients)
+            drawn = rng.integers(0, patients, patients, dtype=np.uint32)
+            row[:] = np.bincount(drawn if kind is None else kind.take(drawn), minlength=columns)
         yield counts
 
 
-def bootstrap(statistic: Statistic, patients: int, replicates: int = 2000, seed: int = 0) -> Floats:
-    """Replicates (R, K) of a statistic of patient counts; all NaN for a single patient, who cannot vary."""
-    values = np.concatenate([statistic(counts) for counts in draw_counts(patients, replicates, seed)])
+def bootstrap(
+    statistic: Statistic,
+    patients: int,
+    replicates: int = 2000,
+    seed: int = 0,
+    kind: NDArray[np.intp] | None = None,
+) -> Floats:
+    """Replicates (R, K) of a statistic of patient counts; all NaN for a single patient, who cannot vary.
+
+    kind: as of `draw_counts`, where the statistic is one of counts of kinds.
+    """
+    values = np.concatenate([statistic(counts) for counts in draw_counts(patients, replicates, seed, kind)])
     return values if patients > 1 else np.full_like(values, np.nan)
 
 
@@ -108,13 +120,18 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]
     A replicate is NaN when its resample cannot show the statistic, as when no patient of a rare grade was drawn. Such
     replicates are left out; when they are more than a tenth, as with one or two such patients, the interval is NaN.
     """
-    if not 0 < level < 1:
-        raise SettingError("level", f"{level:g}", "between 0 and 1", "Default: 0.95.")
+    check_level(level)
     defined = _defined(replicates)
     if not len(defined):
         return float("nan"), float("nan")
     low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
+
+
+def check_level(level: float) -> None:
+    """SettingError unless it is between 0 and 1."""
+    if not 0 < level < 1:
+        raise SettingError("level", f"{level:g}", "between 0 and 1", "Default: 0.95.")
 
 
 def _defined(replicates: ArrayLike) -> Floats:
@@ -159,8 +176,9 @@ def kappa_replicates(
     check_lengths(t, d, "truth and predicted")
     names, number = np.unique(np.asarray(patient), return_inverse=True)
     check_lengths(t, number, "truth and patient")
-    cells = confusion_by_patient(t, d, number, len(names))
-    kappa = bootstrap(
-        lambda counts: kappa_of_confusion(as_confusion(counts @ cells))[:, None], len(names), replicates, seed
-    )
-    return kappa[:, 0]
+    # Patients with the same cells are one kind, of which there are a few hundred however many patients: a tenth of the
+    # products.
+    kinds, kind = np.unique(confusion_by_patient(t, d, number, len(names)), axis=0, return_inverse=True)
+    return bootstrap(
+        lambda counts: kappa_of_confusion(as_confusion(counts @ kinds))[:, None], len(names), replicates, seed, kind
+    )[:, 0]

@@ -278,6 +278,13 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--trained-on", default="refuse", help="photographs the model knows: refuse (default) or skip")
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    one.add_argument(
+        "--prevalence",
+        action="append",
+        default=[],
+        metavar="[NAME=]SHARE",
+        help="predictive values where this share has it too: 0.08 (referable) or any=0.3; may be repeated",
+    )
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -295,6 +302,7 @@ def evaluate(options: argparse.Namespace) -> None:
     manifest = open_data(options.data, options.images)
     settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
     settings |= {"trained_on": options.trained_on, "memory": options.cache}
+    settings["prevalence"] = dict(map(_prevalence, options.prevalence))
     if options.split == "lockbox":
         home = Path(options.data)
         settings["lockbox"] = home.parent if home.is_file() else home
@@ -306,10 +314,19 @@ def _evaluate_anyones(options: argparse.Namespace) -> None:
     from m2cnn.summary import to_text
 
     settings = {"system": options.system, "missing": options.missing, "replicates": options.replicates}
+    settings["prevalence"] = dict(map(_prevalence, options.prevalence))
     summary = evaluate_anyones(options.predictions, options.out, truth=options.truth, **settings)
     for note in summary["context"]["notes"]:
         print(note)
     print(to_text(summary))
+
+
+def _prevalence(word: str) -> tuple[str, float]:
+    name, _, share = word.rpartition("=")
+    try:
+        return name or "referable", float(share)
+    except ValueError as cause:
+        raise SettingError("--prevalence", word, "NAME=SHARE", "Such as referable=0.08.") from cause
 
 
 def _compare_options(one: argparse.ArgumentParser) -> None:

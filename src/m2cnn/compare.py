@@ -14,14 +14,27 @@ from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference, 
 from m2cnn.errors import DataError
 from m2cnn.foreign import Reading, read_anyones
 from m2cnn.grades import DISCLAIMER
+from m2cnn.intervals import holm
 from m2cnn.metrics import Floats
+from m2cnn.panel import METRICS, TITLES, panel
 from m2cnn.predictions import NO_GRADE, Predictions
-from m2cnn.summary import METRICS, TITLES, check_one_system, estimates, panel
+from m2cnn.summary import check_one_system, estimates
 from m2cnn.tables import table_bytes
 from m2cnn.truth import Truth, read_truth
 
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
-CSV_COLUMNS = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "p")
+CSV_COLUMNS = (
+    "system",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "p_holm",
+)
 
 
 @dataclass(frozen=True)
@@ -71,17 +84,23 @@ class Comparison:
             f"{self.scored} of them were graded by every system and are scored.",
             *(f"{s.name}: {s.images - self.shared} of {s.images} left out; {_refused(s)}." for s in self.systems),
             f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
-            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons.",
+            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons; "
+            "the CSV has it corrected by Holm over the systems, for each metric.",
         ]
         return [f"- {line}" for line in lines]
+
+    def corrected(self) -> dict[str, Floats]:
+        """For each metric, Holm's p-values of all systems but the first."""
+        return {name: holm([s.differences[name].p for s in self.systems[1:]]) for name in METRICS}
 
     def to_csv(self) -> str:
         """One line per system and metric; numbers in full, empty cells where undefined."""
         rows = []
-        for system in self.systems:
+        corrected = self.corrected()
+        for number, system in enumerate(self.systems):
             for name in METRICS:
                 e, d = system.metrics[name], system.differences.get(name)
-                change = (d.value, d.low, d.high, d.p) if d else (np.nan,) * 4
+                change = (d.value, d.low, d.high, d.p, corrected[name][number - 1]) if d else (np.nan,) * 5
                 cells = ["" if np.isnan(v) else repr(float(v)) for v in (e.value, e.low, e.high, *change)]
                 rows.append([system.name, name, *cells])
         return table_bytes(CSV_COLUMNS, rows).decode()
@@ -139,10 +158,12 @@ def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, 
             name,
             len(table),
             int((~p.gradable).sum()),
-            estimates(value, replicate),
+            estimates(measured, replicate, seed),
             _differences((values[0], value), (replicated[0], replicate)) if i else {},
         )
-        for i, ((name, table), p, value, replicate) in enumerate(zip(systems, shared, values, replicated, strict=True))
+        for i, ((name, table), p, measured, value, replicate) in enumerate(
+            zip(systems, shared, panels, values, replicated, strict=True)
+        )
     )
     return Comparison(compared, len(shared[0]), int(gradable.sum()), patients, replicates, seed)
 

@@ -16,7 +16,7 @@ from m2cnn.part import read_history
 from m2cnn.photograph import read_image
 from m2cnn.recipe import load_recipe
 from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page
-from m2cnn.summary import TITLES, read_metrics
+from m2cnn.summary import TOLD, read_metrics
 from m2cnn.train import RUN, resume, train
 
 PATIENTS, SIZE, SEED = 480, 448, 2018
@@ -79,7 +79,7 @@ def demo_page(bundle: Bundle, manifest: Manifest, summary: dict) -> str:
             "Graded photographs",
             f'<p>Rendered, not of patients; none was trained on.</p><div class="grid">{"".join(figures)}</div>',
         ),
-        ("How good it is", EASY + metrics_table(summary, TITLES) + confusion_plot(summary["confusion"])),
+        ("How good it is", EASY + metrics_table(summary, TOLD) + confusion_plot(summary["confusion"])),
         ("How it was trained", curves(read_history(bundle.folder.parent))),
         ("The grades", legend()),
         ("The model", f"<p>{bundle.system}, {bundle.size} px, hash <code>{bundle.hash}</code>.</p>"),

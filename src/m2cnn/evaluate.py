@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import groupby
 from operator import itemgetter
@@ -25,7 +25,7 @@ from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
 from m2cnn.predictions import Predictions, write_predictions
-from m2cnn.summary import summarise, write_metrics
+from m2cnn.summary import checked_prevalence, summarise, write_metrics
 from m2cnn.truth import read_truth
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
@@ -45,6 +45,7 @@ def evaluate(
     sources: Sequence[str] = (),
     trained_on: str = "refuse",
     memory: str | Path | None = None,
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
@@ -53,9 +54,11 @@ def evaluate(
     manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
     photographs are among those that the model was trained on, or are its validation photographs under another split:
     "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    prevalence: as of `summarise`.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
     _check_replicates(replicates)
+    prevalence = checked_prevalence(prevalence or {})
     check_sides(manifest)
     chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
     grader = Grader.load(bundle, backend)
@@ -68,7 +71,7 @@ def evaluate(
     context = _context(grader.bundle, manifest, splits, records)
     context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
-    return _written(predictions, out, replicates, seed, context)
+    return _written(predictions, out, replicates, seed, context, prevalence)
 
 
 def evaluate_anyones(
@@ -80,13 +83,15 @@ def evaluate_anyones(
     missing: str = "leave",
     replicates: int = 2000,
     seed: int = 0,
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure predictions that another program wrote (m2cnn.foreign); writes what `evaluate` does, in our columns.
 
     truth: a CSV of true grades, where the table does not carry them. context["notes"]: how the table was understood,
-    and what did not match. Raises DataError for what cannot be understood.
+    and what did not match.  prevalence: as of `summarise`. Raises DataError for what cannot be understood.
     """
     _check_replicates(replicates)
+    prevalence = checked_prevalence(prevalence or {})
     reading = read_anyones(path, read_truth(truth) if truth else None, system=system, missing=missing)
     if not np.any(reading.predictions.grade >= 0):
         repair = "Give the truth: --truth labels.csv, or a column gt."
@@ -96,7 +101,7 @@ def evaluate_anyones(
         "truth": Path(truth).name if truth else None,
         "notes": list(reading.notes),
     }
-    return _written(reading.predictions, Path(out), replicates, seed, context)
+    return _written(reading.predictions, Path(out), replicates, seed, context, prevalence)
 
 
 def _check_replicates(replicates: int) -> None:
@@ -105,9 +110,14 @@ def _check_replicates(replicates: int) -> None:
 
 
 def _written(
-    predictions: Predictions, out: Path, replicates: int, seed: int, context: dict[str, Any]
+    predictions: Predictions,
+    out: Path,
+    replicates: int,
+    seed: int,
+    context: dict[str, Any],
+    prevalence: Mapping[str, float],
 ) -> dict[str, Any]:
-    summary = summarise(predictions, replicates, seed, context)
+    summary = summarise(predictions, replicates, seed, context, prevalence)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)
     return summary

@@ -7,7 +7,7 @@ undefined on the given photographs (a grade that never occurs, nobody referable)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -73,7 +73,7 @@ def check_lengths(first: NDArray, second: NDArray, places: str) -> None:
         raise DataError(places, f"lengths {len(first)} and {len(second)}", "one entry per photograph in both")
 
 
-def _check_weights(weights: ArrayLike | None, length: int) -> Floats:
+def check_weights(weights: ArrayLike | None, length: int) -> Floats:
     if weights is None:
         return np.ones(length)
     array = check_finite(weights, "weights")
@@ -83,7 +83,8 @@ def _check_weights(weights: ArrayLike | None, length: int) -> Floats:
     return array
 
 
-def _check_confusion(confusion: ArrayLike) -> Floats:
+def check_confusion(confusion: ArrayLike) -> Floats:
+    """Counts or weights (..., N, N) as float64; DataError for another shape, a negative count or NaN."""
     counts = np.asarray(confusion, dtype=np.float64)
     if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:
         raise DataError("confusion matrix", f"shape {counts.shape}", "(..., N, N)")
@@ -92,7 +93,7 @@ def _check_confusion(confusion: ArrayLike) -> Floats:
     return counts
 
 
-def _ratio(part: NDArray, whole: NDArray) -> Floats:
+def ratio(part: NDArray, whole: NDArray) -> Floats:
     """part / whole, NaN where `whole` is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
@@ -111,7 +112,7 @@ def confusion(
     """
     t, p = check_grades(truth, "truth", classes), check_grades(predicted, "predicted", classes)
     check_lengths(t, p, "truth and predicted")
-    w = None if weights is None else _check_weights(weights, len(t))
+    w = None if weights is None else check_weights(weights, len(t))
     return np.bincount(t * classes + p, w, classes * classes).reshape(classes, classes)
 
 
@@ -134,15 +135,15 @@ def kappa_of_confusion(
         raise SettingError(
             "weights", f'"{weights}"', "a known weighting", did_you_mean(str(weights), DISAGREEMENT_POWER)
         )
-    counts = _check_confusion(confusion)
+    counts = check_confusion(confusion)
     step = np.arange(counts.shape[-1])
     distance = np.abs(step[:, None] - step)
     # 0 ** 0 is 1, so the unweighted kappa needs the diagonal cleared.
     w = np.where(distance > 0, distance ** DISAGREEMENT_POWER[weights], 0).astype(np.float64)
     observed = np.einsum("...ij,ij->...", counts, w)
     total = counts.sum((-2, -1))
-    expected = _ratio(np.einsum("...i,ij,...j->...", counts.sum(-1), w, counts.sum(-2)), total)
-    return (1 - _ratio(observed, expected))[()]
+    expected = ratio(np.einsum("...i,ij,...j->...", counts.sum(-1), w, counts.sum(-2)), total)
+    return (1 - ratio(observed, expected))[()]
 
 
 def accuracy_of_confusion(confusion: ArrayLike) -> Floats | np.float64:
@@ -151,8 +152,8 @@ def accuracy_of_confusion(confusion: ArrayLike) -> Floats | np.float64:
     >>> float(accuracy_of_confusion([[2, 0, 0], [0, 0, 1], [0, 0, 1]]))
     0.75
     """
-    counts = _check_confusion(confusion)
-    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))[()]
+    counts = check_confusion(confusion)
+    return ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))[()]
 
 
 def sensitivity_per_grade(confusion: ArrayLike) -> Floats:
@@ -161,8 +162,8 @@ def sensitivity_per_grade(confusion: ArrayLike) -> Floats:
     >>> sensitivity_per_grade([[2, 0, 0], [0, 0, 1], [0, 0, 1]]).tolist()
     [1.0, 0.0, 1.0]
     """
-    counts = _check_confusion(confusion)
-    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
+    counts = check_confusion(confusion)
+    return ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
 
 
 def sensitivity(confusion: ArrayLike, lowest: int = ENDPOINTS["referable"]) -> Floats | np.float64:
@@ -171,8 +172,8 @@ def sensitivity(confusion: ArrayLike, lowest: int = ENDPOINTS["referable"]) -> F
     >>> float(sensitivity([[2, 0, 0], [0, 0, 1], [0, 0, 1]], lowest=1))
     1.0
     """
-    counts = _check_confusion(confusion)
-    return _ratio(counts[..., lowest:, lowest:].sum((-2, -1)), counts[..., lowest:, :].sum((-2, -1)))[()]
+    counts = check_confusion(confusion)
+    return ratio(counts[..., lowest:, lowest:].sum((-2, -1)), counts[..., lowest:, :].sum((-2, -1)))[()]
 
 
 def specificity(confusion: ArrayLike, lowest: int = ENDPOINTS["referable"]) -> Floats | np.float64:
@@ -181,8 +182,8 @@ def specificity(confusion: ArrayLike, lowest: int = ENDPOINTS["referable"]) -> F
     >>> round(float(specificity([[2, 0, 0], [0, 0, 1], [0, 0, 1]])), 6)
     0.666667
     """
-    counts = _check_confusion(confusion)
-    return _ratio(counts[..., :lowest, :lowest].sum((-2, -1)), counts[..., :lowest, :].sum((-2, -1)))[()]
+    counts = check_confusion(confusion)
+    return ratio(counts[..., :lowest, :lowest].sum((-2, -1)), counts[..., :lowest, :].sum((-2, -1)))[()]
 
 
 # --- statistics of photographs ---
@@ -232,78 +233,70 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-# --- calibration ---
-
-BINS = 15
-
-
-def expected_calibration_error(chance: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
-    """How far stated chances are from what happened: |mean chance - share that was right| in bins of equal width.
-
-    The mean over the bins, weighted by their photographs; NaN without photographs. Small samples raise it: of a perfect
-    system too it is above 0. Source: Naeini et al., AAAI 2015; Guo et al., ICML 2017 (15 bins).
-
-    chance: (N,) probabilities.  right: (N,) true or false. In two bins, |0.2 - 0| and |0.9 - 0.5| weigh the same:
-
-    >>> round(expected_calibration_error([0.1, 0.3, 0.8, 1.0], [0, 0, 1, 0], bins=2), 6)
-    0.3
-    """
-    c, r = check_finite(chance, "chance"), check_grades(right, "right", classes=2)
-    check_lengths(c, r, "chance and right")
-    if ((c < 0) | (c > 1)).any():
-        raise DataError("chance", f"{c.min():g}..{c.max():g}", "probabilities in 0..1", "Divide percentages by 100.")
-    sums = np.zeros((bins, 3))
-    np.add.at(sums, bin_of(c, bins), np.stack([np.ones(len(c)), c, r], axis=1))
-    return float(ece_of_bins(sums))
-
-
-def bin_of(chance: Floats, bins: int = BINS) -> Ints:
-    """(N,) probabilities -> (N,) numbers of bins of equal width; 1 is in the last."""
-    return np.minimum((chance * bins).astype(np.int64), bins - 1)
-
-
-def ece_of_bins(sums: Floats) -> Floats | np.float64:
-    """Sums of 1, chance and right in each bin, (..., B, 3) -> (...); NaN where there is nothing."""
-    return _ratio(np.abs(sums[..., 1] - sums[..., 2]).sum(-1), sums[..., 0].sum(-1))[()]
-
-
-# --- area under the receiver operating characteristic ---
+# --- how well a score ranks ---
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Who stands below whom, sorted once and then weighted many times.
 
-    positives: (P,) places of the positive entries.  negatives: (Q,) places of the others, by rising score.
+    positives, negatives: (P,) and (Q,) places of the positive entries and of the others, each by rising score.
     below, upto: (P,) how many negatives score less than each positive, and less or the same.
+    weaker: (P,) how many positives score less than each positive.
     """
 
     positives: NDArray[np.intp]
     negatives: NDArray[np.intp]
     below: NDArray[np.intp]
     upto: NDArray[np.intp]
+    weaker: NDArray[np.intp]
+
+    def of_patients(self, patient: NDArray[np.intp]) -> Ranking:
+        """The same ranking to be weighted by patient: `patient` (N,) has the number of each entry's patient."""
+        return replace(self, positives=patient[self.positives], negatives=patient[self.negatives])
 
 
 def rank(positive: ArrayLike, score: ArrayLike) -> Ranking:
-    """`positive` (N,) true or false and `score` (N,), higher for likelier positive -> Ranking for `auc_of_ranking`."""
+    """`positive` (N,) true or false and `score` (N,), higher for likelier positive -> Ranking for the two below."""
     label = check_grades(positive, "positive", classes=2).astype(bool)
     value = check_finite(score, "score")
     check_lengths(label, value, "positive and score")
-    positives, negatives = np.flatnonzero(label), np.flatnonzero(~label)
-    negatives = negatives[np.argsort(value[negatives], kind="stable")]
-    ladder = value[negatives]
-    below, upto = (np.searchsorted(ladder, value[positives], side) for side in ("left", "right"))
-    return Ranking(positives, negatives, below, upto)
+    order = np.argsort(value, kind="stable")
+    positives, negatives = order[label[order]], order[~label[order]]
+    mine = value[positives]
+    below, upto = (np.searchsorted(value[negatives], mine, side) for side in ("left", "right"))
+    return Ranking(positives, negatives, below, upto, np.searchsorted(mine, mine))
 
 
 def auc_of_ranking(ranking: Ranking, weights: ArrayLike) -> Floats | np.float64:
     """Area under the curve with weights (..., N) -> (...); NaN where positives or negatives have no weight."""
+    return areas_of_ranking(ranking, weights)[0]
+
+
+def average_precision_of_ranking(ranking: Ranking, weights: ArrayLike) -> Floats | np.float64:
+    """Average precision with weights (..., N) -> (...); NaN where positives have no weight."""
+    return areas_of_ranking(ranking, weights)[1]
+
+
+def areas_of_ranking(ranking: Ranking, weights: ArrayLike) -> tuple[Floats | np.float64, Floats | np.float64]:
+    """Both of the above, which share most of their work."""
     weights = np.asarray(weights, np.float64)
     positive = weights.take(ranking.positives, -1)
-    reached = np.zeros((*weights.shape[:-1], len(ranking.negatives) + 1))
-    np.cumsum(weights.take(ranking.negatives, -1), -1, out=reached[..., 1:])
-    twice = reached.take(ranking.below, -1) + reached.take(ranking.upto, -1)
-    return _ratio(np.einsum("...p,...p->...", positive, twice), 2 * positive.sum(-1) * reached[..., -1])[()]
+    reached, found = _cumulated(weights.take(ranking.negatives, -1)), _cumulated(positive)
+    below, total = reached.take(ranking.below, -1), found[..., -1]
+    twice = below + reached.take(ranking.upto, -1)
+    area = ratio(np.einsum("...p,...p->...", positive, twice), 2 * total * reached[..., -1])
+    found = total[..., None] - found.take(ranking.weaker, -1)
+    # A positive of weight 0 may have nobody at its score and above, and then no precision either.
+    referred = np.maximum(found + reached[..., -1:] - below, np.finfo(float).tiny)
+    return area[()], ratio(np.einsum("...p,...p->...", positive, found / referred), total)[()]
+
+
+def _cumulated(values: Floats) -> Floats:
+    """(..., Q) -> (..., Q + 1): sums of the first 0..Q."""
+    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+    np.cumsum(values, -1, out=sums[..., 1:])
+    return sums
 
 
 def auc(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -313,4 +306,18 @@ def auc(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None)
     0.875
     """
     ranking = rank(positive, score)
-    return float(auc_of_ranking(ranking, _check_weights(weights, len(ranking.positives) + len(ranking.negatives))))
+    return float(auc_of_ranking(ranking, check_weights(weights, len(ranking.positives) + len(ranking.negatives))))
+
+
+def average_precision(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Mean over the positives of the precision at their own score; NaN without positives.
+
+    The precision at a score: the share of positives among the entries that score as high or higher. Positives alone
+    have 1; a score that says nothing has their share of all.
+
+    >>> average_precision([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.8])
+    0.8333333333333333
+    """
+    ranking = rank(positive, score)
+    every = check_weights(weights, len(ranking.positives) + len(ranking.negatives))
+    return float(average_precision_of_ranking(ranking, every))

@@ -46,4 +46,4 @@ def _ranking(p: Predictions, patient: np.ndarray, known: np.ndarray, wanted: tup
     """Grades `wanted` against grade 0, in patient numbers."""
     rows = np.flatnonzero(known & np.isin(p.grade, (0, *wanted)))
     order = metrics.rank(p.grade[rows] > 0, p.severity[rows].astype(np.float64))
-    return Ranking(patient[rows][order.positives], patient[rows][order.negatives], order.below, order.upto)
+    return order.of_patients(patient[rows])

@@ -18,8 +18,8 @@ import numpy as np
 from m2cnn.bootstrap import Difference, Estimate, bootstrap, interval, two_sided_p
 from m2cnn.compare import aligned
 from m2cnn.metrics import Floats
+from m2cnn.panel import METRICS, panel
 from m2cnn.predictions import Predictions
-from m2cnn.summary import METRICS, panel
 
 Key = tuple[str, str]  # cell, decode
 DETECTABLE = 1.959964 + 0.841621  # standard errors: two-sided 5 %, power 80 %
