@@ -18,7 +18,7 @@ LAYERS = [
     "data models",
     "quality recipe summary eyes combine photograph_features reader",
     "systems",
-    "bundle compare bar checkpoint optimiser onnx_export blend_net work",
+    "bundle compare bar half checkpoint optimiser onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join",
     "part recalibrate finetune",
@@ -34,7 +34,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
 HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration"}}
-HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
+HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
 BASE = (
     "recipe",
     "grader",

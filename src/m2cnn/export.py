@@ -66,24 +66,28 @@ class Both(nn.Module):
         return both(self.network, pictures)
 
 
-def export_onnx(network: nn.Module, size: int, path: Path) -> None:
+def export_onnx(network: nn.Module, size: int, path: Path, half: bool = False) -> None:
     """The network as one ONNX file.
 
-    Input "pictures" (N, 3, size, size) uint8; outputs "outputs" (N, K) and "features" (N, D), float32.
+    Input "pictures" (N, 3, size, size) uint8; outputs "outputs" (N, K) and "features" (N, D), float32. half: weights
+    that float16 holds exactly are stored so; ONNX Runtime computes in float32 all the same.
     """
     network = Both(network).cpu().eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    export_module(network, example, path, INPUT, OUTPUTS)
+    export_module(network, example, path, INPUT, OUTPUTS, half)
 
 
-def save_bundle(folder: Path, network: nn.Module, member: Member, origin: Origin, *, size: int, cells: int) -> Bundle:
+def save_bundle(
+    folder: Path, network: nn.Module, member: Member, origin: Origin, *, size: int, cells: int, half: bool = False
+) -> Bundle:
     """Write, check and return a bundle. Nothing appears at `folder` until it is whole.
 
+    half: the large weights, rounded already (m2cnn.half), take two bytes each in both files.
     Raises BundleError where ONNX Runtime and torch disagree by more than 1e-4.
     """
     fresh = _fresh(folder)
-    save_weights(network, fresh / WEIGHTS)
-    export_onnx(network, size, fresh / ONNX)
+    save_weights(network, fresh / WEIGHTS, half)
+    export_onnx(network, size, fresh / ONNX, half)
     settings = {
         "network_kind": type(member.network).__name__,
         "network": member.network.to_dict(),

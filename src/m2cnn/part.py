@@ -25,6 +25,7 @@ from m2cnn.errors import DataError
 from m2cnn.export import Origin, save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.grades import NUM_GRADES
+from m2cnn.half import round_to_half
 from m2cnn.models import PlainSettings
 from m2cnn.reader import Reader
 from m2cnn.recipe import Recipe, Stage
@@ -103,6 +104,8 @@ def pictures_of(part: Part, cache: str | Path) -> Cached:
 
 def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bundle:
     final, member = part.recipe.stages[-1], part.member
+    if part.recipe.half:
+        round_to_half(network)
     # Sets of weights with the same quasi-random views would see no more than one of them.
     views = replace(member.views, start=member.views.start + member.snapshots.index(snapshot) * member.views.count)
     member = _with_fitted_cuts(replace(part, member=replace(member, views=views)), cached, network)
@@ -114,6 +117,7 @@ def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bund
         Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes()),
         size=final.size,
         cells=final.cells,
+        half=part.recipe.half,
     )
 
 
