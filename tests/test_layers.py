@@ -13,7 +13,7 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel checks",
+    "parallel checks packaged",
     "metrics cuts bootstrap tasks calibration field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary eyes combine photograph_features reader",
@@ -34,7 +34,8 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
 HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration"}}
-HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
+HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}}
+HOMES |= {"onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
 BASE = (
     "recipe",
     "grader",

@@ -43,6 +43,7 @@ def evaluate(
     sources: Sequence[str] = (),
     trained_on: str = "refuse",
     memory: str | Path | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
@@ -51,6 +52,7 @@ def evaluate(
     manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
     photographs are among those that the model was trained on, or are its validation photographs under another split:
     "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    command: what was typed, kept beside the numbers.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
     if replicates < 1:
@@ -65,6 +67,7 @@ def evaluate(
     if not np.any(predictions.grade >= 0):
         raise DataError(f"split {', '.join(splits)}", "no photograph with a grade", "graded photographs to measure on")
     context = _context(grader.bundle, manifest, splits, records)
+    context |= {"command": command} if command else {}
     context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
     summary = summarise(predictions, replicates, seed, context)

@@ -33,6 +33,7 @@ from m2cnn.calibration import NONE
 from m2cnn.checkpoint import save_weights
 from m2cnn.combine import Combiner
 from m2cnn.data.manifest import file_hash
+from m2cnn.data.terms import Terms
 from m2cnn.errors import BundleError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.onnx_export import export_module
@@ -46,13 +47,14 @@ TOLERANCE = 1e-4  # largest difference between ONNX and torch that a bundle may 
 class Origin:
     """Where a bundle comes from. system, source: the row's name, and what is known of it.  training: facts of it.
 
-    known: the photographs of training and validation, of `Known.to_bytes`.
+    known: the photographs of training and validation, of `Known.to_bytes`.  terms: of all that it learned from.
     """
 
     system: str
     source: str
     training: dict[str, Any]
     known: bytes
+    terms: Terms = Terms()
 
 
 class Both(nn.Module):
@@ -130,7 +132,8 @@ def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], o
         "endpoints": ENDPOINTS,
         "calibration": NONE.to_dict(),
         "training": origin.training,
-        "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
+        "terms": origin.terms.to_dict(),
+        "licence": origin.terms.text,
         "disclaimer": DISCLAIMER,
         "files": {name: file_hash(folder / name) for name in files},
     }

@@ -59,7 +59,7 @@ def _fold_constants(model: object) -> None:
 
 
 def _forget_traces(model: onnx.ModelProto) -> None:
-    """Remove where in whose folders each node was traced: a bundle must not tell, and it is longer than some kernels."""
+    """Remove in whose folders each node was traced: a bundle must not tell, and it is longer than some kernels."""
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
 

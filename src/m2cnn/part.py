@@ -21,6 +21,7 @@ from m2cnn.data.augment import middle
 from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.dataset import Pictures
 from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.terms import Terms
 from m2cnn.errors import DataError
 from m2cnn.export import Origin, save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
@@ -50,7 +51,7 @@ class Part:
     """One member of a run: trained by its own recipe in its own folder.
 
     root: the run's folder.  start: the member whose trained weights it starts from.  weights: those of the model that
-    the run goes on from.
+    the run goes on from.  terms: of all photographs of the run.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Part:
     root: Path
     start: Part | None = None
     weights: Path | None = None
+    terms: Terms = Terms()
 
     @property
     def checkpoints(self) -> Path:
@@ -114,7 +116,7 @@ def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bund
         part.bundle(snapshot),
         network,
         replace(member, network=at(member.network, final)),
-        Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes()),
+        Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes(), part.terms),
         size=final.size,
         cells=final.cells,
         half=part.recipe.half,
@@ -137,6 +139,7 @@ def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
         "patients": len(set(train.patients())),
         "validation_patients": len(set(val.patients())),
         "sources": sorted({row.source for row in train if row.source}),
+        "counts": part.manifest.counts(),
         "unreadable": dict(cached.failed),
         "manifest": part.manifest.digest(),
         "recipe": part.recipe.to_dict(),
