@@ -13,7 +13,7 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel checks packaged",
+    "parallel checks packaged weights_header",
     "metrics cuts bootstrap tasks calibration field photograph preprocess fingerprint synthetic predictions",
     "data models",
     "quality recipe summary eyes combine photograph_features reader",
@@ -23,12 +23,13 @@ LAYERS = [
     "evaluate report join",
     "part recalibrate finetune",
     "profile",
+    "card_groups card card_evidence card_page",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_data cli_table cli_systems",
+    "cli_card cli_data cli_table cli_systems",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
@@ -53,6 +54,8 @@ BASE = (
     "photograph_features",
     "calibration",
     "recalibrate",
+    "packaged",
+    "card_page",
 )
 
 

@@ -44,9 +44,7 @@ def test_every_set_with_terms_has_a_use_and_no_other_has():
 def test_the_strictest_counts_and_all_are_listed(sources, use):
     terms = terms_of(sources)
     assert terms.use == use
-    assert [source.name for source in terms.sources] == [
-        name or "photographs without a source" for name in sorted(sources)
-    ]
+    assert [source.name for source in terms.sources] == [name or NAMELESS for name in sorted(sources)]
     assert all(source.terms in terms.text and source.name in terms.text for source in terms.sources)
     assert Terms.from_dict(json.loads(json.dumps(terms.to_dict()))) == terms
 

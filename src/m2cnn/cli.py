@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import m2cnn
+from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _calibrate_options(verb(verbs, "calibrate", calibrate, "fit probabilities and operating points of a bundle"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
+    card_options(verb(verbs, "card", card, "a model card: what a model is, for whom, and what was measured of it"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
