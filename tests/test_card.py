@@ -170,6 +170,7 @@ def test_evidence_is_shown_with_intervals_command_and_counts(model, measured):
     text, metrics = section(page, "What was measured"), read_metrics(measured / "metrics.json")["metrics"]
     assert f"| QWK | {shown(**metrics['qwk'])} |" in text and "(" in shown(**metrics["qwk"])
     assert "| calibration error (ECE), grade | not measured |" in text  # it has no probabilities
+    assert "| sensitivity, grade 2 | 0.500 (no interval: too few patients) |" in text
     assert "`m2cnn evaluate M --data D`" in text and f"this model ({model.hash})" in text
     assert "| photographs | 13 of 13 patients |" in text and "| refused as not gradable | 1 |" in text
     assert all(cell.strip() for cell in cells(page))

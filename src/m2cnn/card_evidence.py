@@ -72,10 +72,9 @@ def _points(one: Evidence, model: str) -> list[str]:
     # A model that was calibrated again has other points, and took its card with it.
     if one.points is None or one.summary["bundle"] != model:
         return [f"This model's operating points on these photographs: {NOT_MEASURED}."]
-    rows = [
-        (name, *(shown(*rates[key]) for key in ("sensitivity", "specificity"))) for name, rates in one.points.items()
-    ]
-    return table(("operating point, frozen before", "sensitivity", "specificity"), rows)
+    rates = ("sensitivity", "specificity")
+    rows = [(name, *(_with_interval(*point[rate]) for rate in rates)) for name, point in one.points.items()]
+    return table(("operating point, frozen before", *rates), rows)
 
 
 def group_lines(one: Evidence) -> list[str]:
@@ -112,8 +111,7 @@ def _severe(severe: dict[str, Any] | None) -> list[str]:
             f"1 and so not referred, {counts['refused']} were refused as not gradable."
         )
     rate = [severe["referred"][key] for key in NUMBERS]
-    share = NOT_MEASURED if rate[0] is None else shown(*rate)
-    return [*lines, f"Share of gradable grades 3 and 4 that was referred: {share}."]
+    return [*lines, f"Share of gradable grades 3 and 4 that was referred: {_with_interval(*rate)}."]
 
 
 def _far_off(confusion: Sequence[Sequence[int]]) -> list[str]:
@@ -130,6 +128,11 @@ def _far_off(confusion: Sequence[Sequence[int]]) -> list[str]:
 
 
 def _shown(estimate: dict[str, float | None] | None) -> str:
-    if not estimate or estimate["value"] is None:
+    return _with_interval(*(estimate[key] for key in NUMBERS)) if estimate else NOT_MEASURED
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A number with its interval, or the reason why there is none."""
+    if value is None:
         return NOT_MEASURED
-    return shown(**estimate)
+    return shown(value, low, high) + ("" if low is not None else " (no interval: too few patients)")
