@@ -13,23 +13,24 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel checks",
+    "parallel checks packaged weights_header",
     "metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
     "calibration conformal planning panel field photograph preprocess fingerprint synthetic",
     "data models quality_measures",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
     "systems",
-    "bundle compare bar checkpoint optimiser onnx_export blend_net work",
+    "bundle compare bar half checkpoint optimiser onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join patients subgroups",
     "part recalibrate finetune",
     "profile",
+    "card_groups card card_evidence card_page",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_data cli_table cli_systems cli_patients",
+    "cli_card cli_data cli_table cli_systems cli_patients",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
@@ -61,6 +62,8 @@ BASE = (
     "photograph_features",
     "calibration",
     "recalibrate",
+    "packaged",
+    "card_page",
 )
 
 

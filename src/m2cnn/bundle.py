@@ -11,9 +11,9 @@ combiner.onnx          what joins them: "rows" -> "outputs"
 photographs.npy
 
 system.json (schema "m2cnn.bundle/4") says what the files mean: the task with its frozen cuts, the calibration, the
-preprocess, the views, the input size, the labels and end-points, the recipe and data it was trained with, and the
-sha256 of every other file (of a member: of its system.json). The bundle's own hash is the sha256 of system.json, so it
-covers everything.
+preprocess, the views, the input size, the labels and end-points, the recipe and data it was trained with, the terms of
+its weights, and the sha256 of every other file (of a member: of its system.json). The bundle's own hash is the sha256
+of system.json, so it covers all of these. What lies beside them (m2cnn.card) is no part of it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from m2cnn.combine import INPUT as ROWS
 from m2cnn.combine import OUTPUT, Combiner, combiner_from_dict
 from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import file_hash
+from m2cnn.data.terms import Terms
 from m2cnn.data.views import Views
 from m2cnn.errors import BundleError, SettingError, did_you_mean, require
 from m2cnn.eyes import Eyes
 from m2cnn.onnx_session import open_session
+from m2cnn.packaged import SETTINGS, is_packaged, located, repair
 from m2cnn.preprocess import Preprocess
 from m2cnn.reader import Answers, Reader
 from m2cnn.tables import write_json
 from m2cnn.tasks import Decoded, Task, task_from_dict
 
 SCHEMA = "m2cnn.bundle/4"
-SETTINGS, WEIGHTS, ONNX, KNOWN = "system.json", "weights.safetensors", "model.onnx", "photographs.npy"
+WEIGHTS, ONNX, KNOWN = "weights.safetensors", "model.onnx", "photographs.npy"
 COMBINER, MEMBERS = "combiner.onnx", "members"
 FILES = (WEIGHTS, ONNX, KNOWN)
 COMBINED_FILES = (COMBINER, KNOWN)
@@ -53,7 +55,7 @@ BACKENDS = ("onnx", "torch")
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle. hash: the first 16 hex digits of system.json's sha256.  task: what reads its outputs.
-    calibration: what its probabilities mean.
+    calibration: what its probabilities mean.  terms: who may use its weights.
 
     Of one network, size: its input side in px.  frame: side of the prepared picture / size.
     Of several, or of both eyes, members: by name, each a bundle of one network; combiner: what joins them.
@@ -65,6 +67,7 @@ class Bundle:
     system: str
     task: Task
     calibration: Calibration = NONE
+    terms: Terms = Terms()
     size: int = 0
     preprocess: Preprocess = Preprocess()
     views: Views = Views()
@@ -76,6 +79,17 @@ class Bundle:
     def networks(self) -> tuple[Bundle, ...]:
         """The bundles of one network each: the members, or this one."""
         return tuple(self.members.values()) or (self,)
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files, those of its members too."""
+        own = sum((self.folder / name).stat().st_size for name in (SETTINGS, *self.settings["files"]))
+        return own + sum(member.bytes for member in self.members.values())
+
+    def to_text(self) -> str:
+        """Which model it is, and who may use it, in a line."""
+        origin = f", packaged as {self.folder.name}" if is_packaged(self.folder) else ""
+        return f"model {self.hash} ({self.system}{origin}); weights: {self.terms.short}"
 
     @property
     def prepared(self) -> int:
@@ -111,9 +125,10 @@ class Bundle:
 def load_bundle(folder: str | Path) -> Bundle:
     """The bundle in that folder (or in FOLDER/bundle, for a run), every file checked against its hash.
 
+    folder: also the name of a packaged model ("default"), where there is no folder of that name.
     Raises BundleError for a missing, changed, damaged or newer bundle.
     """
-    folder = Path(folder)
+    folder = located(folder)
     if not (folder / SETTINGS).is_file() and (folder / "bundle" / SETTINGS).is_file():
         folder = folder / "bundle"
     settings, digest = _read_settings(folder / SETTINGS)
@@ -126,7 +141,8 @@ def load_bundle(folder: str | Path) -> Bundle:
         _check_file(folder, name, expected)
     try:
         task, calibration = task_from_dict(settings["task"]), Calibration.from_dict(settings["calibration"])
-        bundle = Bundle(folder, settings, digest[:16], settings["system"], task, calibration)
+        terms = Terms.from_dict(settings["terms"]) if "terms" in settings else Terms()
+        bundle = Bundle(folder, settings, digest[:16], settings["system"], task, calibration, terms)
         return _combined(bundle, settings) if combined else _alone(bundle, settings)
     except (KeyError, TypeError) as cause:
         raise BundleError(
@@ -166,7 +182,7 @@ def _member(folder: Path, name: str, expected: str) -> Bundle:
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
-        raise BundleError(path, "no such file", f"a bundle: {', '.join((SETTINGS, *FILES))}", "Name its folder.")
+        raise BundleError(path, "no such file", f"a bundle: {', '.join((SETTINGS, *FILES))}", repair(path.parent))
     text = path.read_bytes()
     try:
         settings = json.loads(text)

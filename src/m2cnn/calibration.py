@@ -236,12 +236,12 @@ def _points(
     if len(enough):
         chosen[HIGH_SPECIFICITY] = (float(places[enough[0]]), targets[1])
     return tuple(
-        Point(name, place, target, *_rates(severity >= place, referable, patient, replicates))
+        Point(name, place, target, *patient_rates(severity >= place, referable, patient, replicates))
         for name, (place, target) in chosen.items()
     )
 
 
-def _rates(referred: np.ndarray, referable: np.ndarray, patient: np.ndarray, replicates: int) -> tuple[Any, Any]:
+def patient_rates(referred: np.ndarray, referable: np.ndarray, patient: np.ndarray, replicates: int) -> tuple[Any, Any]:
     """(value, low, high) of sensitivity and of specificity, over patients."""
     names, who = np.unique(patient, return_inverse=True)
     cells = np.stack([referable & referred, referable, ~referable & ~referred, ~referable], axis=1).astype(np.float64)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from m2cnn.errors import BundleError
+from m2cnn.half import as_half, large
 
 # The weights of a stage that can be kept: of the best validation kappa, of the best validation loss, and the last.
 SNAPSHOTS = ("kappa", "loss", "last")
@@ -76,16 +77,18 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
         ) from cause
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights as safetensors, all or nothing."""
+def save_weights(network: nn.Module, path: Path, half: bool = False) -> None:
+    """The network's weights as safetensors, all or nothing. half: the large ones, rounded already, as float16."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    if half:
+        tensors |= {name: as_half(name, tensors[name]) for name in large(network)}
     fresh = path.with_suffix(".tmp")
     save_file(tensors, fresh)
     _settle(fresh, path)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Weights that `save_weights` wrote; every name must match."""
+    """Weights that `save_weights` wrote, into a network that stays float32; every name must match."""
     network.load_state_dict(load_file(path))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import m2cnn
+from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_systems import systems_options
@@ -25,9 +26,10 @@ from m2cnn.cli_table import (
     table_comparison,
     table_options,
 )
-from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, verb
+from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, typed, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
+from m2cnn.packaged import DEFAULT, located, repair
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     patients_options(verb(verbs, "patients", patients, "what predictions of photographs say of eyes and patients"))
+    card_options(verb(verbs, "card", card, "a model card: what a model is, for whom, and what was measured of it"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
@@ -90,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _grade_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("paths", nargs="+", help="photographs, or folders to search")
-    one.add_argument("--model", help="bundle or run folder")
+    one.add_argument("--model", help=f"bundle or run folder, or a packaged model (default: {DEFAULT})")
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
     one.add_argument("--csv", metavar="FILE", help="write a table")
     one.add_argument("--json", action="store_true", help="print one JSON object per photograph")
@@ -99,20 +102,21 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
 def grade(options: argparse.Namespace) -> int:
     from m2cnn.grader import SUFFIXES, Grader, exams, find_photographs
 
-    if not options.model:
-        raise SettingError("grade", "no model", "--model BUNDLE", "`make demo` or `m2cnn train` makes one.")
+    if not options.model and not located(DEFAULT).is_dir():
+        got = f'no model, and no "{DEFAULT}" is packaged'
+        raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
     photographs = find_photographs(options.paths)
     with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        grader = Grader.load(options.model, options.backend)
+        grader = Grader.load(options.model or DEFAULT, options.backend)
         missed = 0
         gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
         for grading in _write_as_read(file, gradings, [point.name for point in grader.calibration.points]):
             print(_as_json(grading) if options.json else _as_line(grading), flush=True)
             missed += not grading.gradable
-    if not options.json:
-        print(f"model {grader.bundle.hash} ({grader.bundle.system}). {DISCLAIMER}")
+    # With --json, where every line is an object, the last line stands apart.
+    print(f"{grader.bundle.to_text()}. {DISCLAIMER}", file=sys.stderr if options.json else sys.stdout)
     return UNGRADED if missed else OK
 
 
@@ -187,7 +191,7 @@ def train(options: argparse.Namespace) -> None:
         model = load_bundle(options.start) if options.start else None
         recipe = recipe_of(model, settings) if model else load_recipe(options.recipe, settings)
         manifest = open_data(options.data, options.images)
-        bundle = fit(recipe, manifest, options.out, cache=options.cache, start=options.start)
+        bundle = fit(recipe, manifest, options.out, cache=options.cache, start=options.start, command=typed())
     _print_run(Path(options.out), bundle.hash)
 
 
@@ -301,7 +305,7 @@ def evaluate(options: argparse.Namespace) -> None:
         raise SettingError("evaluate", "no bundle or no --data", expected)
     manifest = open_data(options.data, options.images)
     settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
-    settings |= {"trained_on": options.trained_on, "memory": options.cache}
+    settings |= {"trained_on": options.trained_on, "memory": options.cache, "command": typed()}
     settings["prevalence"] = dict(map(_prevalence, options.prevalence))
     if options.split == "lockbox":
         home = Path(options.data)

@@ -16,6 +16,7 @@ def systems_options(one: argparse.ArgumentParser) -> None:
     verbs = one.add_subparsers(required=True, metavar="VERB")
     verb(verbs, "list", systems_list, "the systems of the table")
     verb(verbs, "recipes", systems_recipes, "the packaged recipes")
+    verb(verbs, "models", systems_models, "the packaged models: hash, size, and who may use them")
     show = verb(verbs, "show", systems_show, "members, combiner, costs; one member's layers with their sources")
     show.add_argument("name", help="a system, such as m2cnn")
     show.add_argument("--member", default="", help="whose layers (default: the first member's)")
@@ -38,6 +39,16 @@ def systems_recipes(options: argparse.Namespace) -> None:
     from m2cnn.recipe import recipe_names
 
     print("\n".join(recipe_names()))
+
+
+def systems_models(options: argparse.Namespace) -> None:
+    from m2cnn.bundle import load_bundle
+    from m2cnn.packaged import HOME, names
+
+    bundles = {name: load_bundle(HOME / name) for name in names()}
+    for name, bundle in bundles.items():
+        print(f"{name}: {bundle.system}, {bundle.hash}, {bundle.bytes / 1e6:.1f} MB. {bundle.terms.text}")
+    print(DISCLAIMER if bundles else "this copy of m2cnn holds no model; `m2cnn train` makes one")
 
 
 def systems_show(options: argparse.Namespace) -> None:

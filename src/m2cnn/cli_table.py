@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2cnn.cli_verb import OK, UNGRADED, verb
+from m2cnn.cli_verb import OK, UNGRADED, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 from m2cnn.recipe import parse_value
@@ -86,7 +85,7 @@ def table_comparison(options: argparse.Namespace) -> int:
         cells = comparison_cells(options.settings, files, options.budget)
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
         asked = {"recipes": files, "budget": options.budget}
-        command = shlex.join(["m2cnn", *sys.argv[1:]])
+        command = typed()
         return Plan("comparison", settled_precision(cells, before), seeds, manifest.digest(), command, asked)
 
     def report(plan: Plan) -> object:
@@ -112,7 +111,7 @@ def table_ablation(options: argparse.Namespace) -> int:
 
     def planned(manifest: Manifest) -> Plan:
         cells = ablation_cells(_pattern(options, out))
-        return Plan("ablation", cells, seeds, manifest.digest(), shlex.join(["m2cnn", *sys.argv[1:]]))
+        return Plan("ablation", cells, seeds, manifest.digest(), typed())
 
     return made(options, planned, lambda plan: write_report(out, plan, options.replicates), out / NAMES[0])
 
@@ -135,7 +134,7 @@ def table_claims(options: argparse.Namespace) -> int:
         raise SettingError("table claims", f'"{options.settings[0]}"', "no settings", "They are the ablation's.")
     out, seeds = Path(options.out), seeds_of(options.seeds)
     sources = read_sources([Path(folder) for folder in options.ablation], options.replicates)
-    asked = claims_plan(sources[0], _shares(options.shares), seeds, shlex.join(["m2cnn", *sys.argv[1:]]))
+    asked = claims_plan(sources[0], _shares(options.shares), seeds, typed())
     claims = Claims(out, sources, asked, Path(options.cache) if options.cache else None)
     if not options.report:
         require("lightning", "train")
@@ -263,7 +262,7 @@ def crossval(options: argparse.Namespace) -> int:
         seen.append(manifest)
         recipe = load_recipe(options.recipe, [*short_settings(options), *options.settings])
         asked = None if options.by == "source" else folds
-        plan = crossval_plan(recipe, manifest, asked, shlex.join(["m2cnn", *sys.argv[1:]]))
+        plan = crossval_plan(recipe, manifest, asked, typed())
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
         return replace(plan, cells=settled_precision(plan.cells, before))
 

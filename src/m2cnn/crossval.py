@@ -28,7 +28,7 @@ from m2cnn.errors import SettingError
 from m2cnn.paper.evidence import WHOLE, read_kept
 from m2cnn.paper.grid import Cell
 from m2cnn.paper.running import Job, Plan, Table
-from m2cnn.predictions import Predictions, read_predictions, write_predictions
+from m2cnn.predictions import Predictions, told_sources, write_predictions
 from m2cnn.recipe import Recipe
 from m2cnn.summary import summarise, write_metrics
 from m2cnn.tables import write_atomically
@@ -90,7 +90,7 @@ def write_report(out: Path, plan: Plan, manifest: Manifest | None = None, replic
     context = {"folds": list(done), "missing": [name for name in found if name not in done], "command": plan.command}
     summary = _kept(out / POOLED, pooled, replicates, context)
     parts = {name: summarise(table, replicates) for name, table in done.items()}
-    sources = {row.image: row.source for row in manifest} if manifest else _told(out / POOLED)
+    sources = {row.image: row.source for row in manifest} if manifest else told_sources(out / POOLED)
     for source, rows in _by_source(pooled, sources).items():
         parts[source] = _kept(out / POOLED / source, pooled.select(rows), replicates, context | {"source": source})
     write_atomically(out / PAGE, _page(plan, summary, parts).encode())
@@ -112,12 +112,6 @@ def _kept(folder: Path, table: Predictions, replicates: int, context: dict[str, 
     write_predictions(replace(table, place=None), folder / "predictions.csv")
     write_metrics(summary, folder / "metrics.json")
     return summary
-
-
-def _told(folder: Path) -> dict[str, str]:
-    """What an earlier report says of the sources: the source of each photograph, by its name."""
-    pages = {path.parent.name: read_predictions(path) for path in folder.glob("*/predictions.csv")}
-    return {image: name for name, table in pages.items() for image in table.image}
 
 
 def _by_source(pooled: Predictions, source: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from m2cnn.combine import Combiner
 from m2cnn.data.known import Known, read_known
 from m2cnn.data.manifest import Manifest, read_manifest, write_manifest
 from m2cnn.data.opening import complete
+from m2cnn.data.terms import Terms
 from m2cnn.errors import SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.export import Origin
@@ -50,12 +51,14 @@ def combine_runs(
     first = next(iter(members.values()))
     facts = first.settings["training"] | {"runs": {name: bundle.hash for name, bundle in members.items()}}
     names = sorted({bundle.system for bundle in members.values()})
+    source = f"{combiner.name} of {', '.join(members)}: ours"
+    terms = reduce(Terms.joined, (bundle.terms for bundle in members.values()))
     bundle = join(
         members,
         combiner,
         manifest,
         out / "bundle",
-        Origin("+".join([*names, combiner.name]), f"{combiner.name} of {', '.join(members)}: ours", facts, known),
+        Origin("+".join([*names, combiner.name]), source, facts, known, terms),
         features=out / FEATURES,
         cache=cache or out / PICTURES,
         seed=seed,

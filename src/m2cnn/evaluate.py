@@ -46,6 +46,7 @@ def evaluate(
     trained_on: str = "refuse",
     memory: str | Path | None = None,
     prevalence: Mapping[str, float] | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
@@ -55,6 +56,7 @@ def evaluate(
     photographs are among those that the model was trained on, or are its validation photographs under another split:
     "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
     prevalence: as of `summarise`.
+    command: what was typed, kept beside the numbers.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
     _check_replicates(replicates)
@@ -69,6 +71,7 @@ def evaluate(
     if not np.any(predictions.grade >= 0):
         raise DataError(f"split {', '.join(splits)}", "no photograph with a grade", "graded photographs to measure on")
     context = _context(grader.bundle, manifest, splits, records)
+    context |= {"command": command} if command else {}
     context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
     return _written(predictions, out, replicates, seed, context, prevalence)

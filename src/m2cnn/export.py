@@ -33,6 +33,7 @@ from m2cnn.calibration import NONE
 from m2cnn.checkpoint import save_weights
 from m2cnn.combine import Combiner
 from m2cnn.data.manifest import file_hash
+from m2cnn.data.terms import Terms
 from m2cnn.errors import BundleError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.onnx_export import export_module
@@ -46,13 +47,14 @@ TOLERANCE = 1e-4  # largest difference between ONNX and torch that a bundle may 
 class Origin:
     """Where a bundle comes from. system, source: the row's name, and what is known of it.  training: facts of it.
 
-    known: the photographs of training and validation, of `Known.to_bytes`.
+    known: the photographs of training and validation, of `Known.to_bytes`.  terms: of all that it learned from.
     """
 
     system: str
     source: str
     training: dict[str, Any]
     known: bytes
+    terms: Terms = Terms()
 
 
 class Both(nn.Module):
@@ -66,24 +68,28 @@ class Both(nn.Module):
         return both(self.network, pictures)
 
 
-def export_onnx(network: nn.Module, size: int, path: Path) -> None:
+def export_onnx(network: nn.Module, size: int, path: Path, half: bool = False) -> None:
     """The network as one ONNX file.
 
-    Input "pictures" (N, 3, size, size) uint8; outputs "outputs" (N, K) and "features" (N, D), float32.
+    Input "pictures" (N, 3, size, size) uint8; outputs "outputs" (N, K) and "features" (N, D), float32. half: weights
+    that float16 holds exactly are stored so; ONNX Runtime computes in float32 all the same.
     """
     network = Both(network).cpu().eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    export_module(network, example, path, INPUT, OUTPUTS)
+    export_module(network, example, path, INPUT, OUTPUTS, half)
 
 
-def save_bundle(folder: Path, network: nn.Module, member: Member, origin: Origin, *, size: int, cells: int) -> Bundle:
+def save_bundle(
+    folder: Path, network: nn.Module, member: Member, origin: Origin, *, size: int, cells: int, half: bool = False
+) -> Bundle:
     """Write, check and return a bundle. Nothing appears at `folder` until it is whole.
 
+    half: the large weights, rounded already (m2cnn.half), take two bytes each in both files.
     Raises BundleError where ONNX Runtime and torch disagree by more than 1e-4.
     """
     fresh = _fresh(folder)
-    save_weights(network, fresh / WEIGHTS)
-    export_onnx(network, size, fresh / ONNX)
+    save_weights(network, fresh / WEIGHTS, half)
+    export_onnx(network, size, fresh / ONNX, half)
     settings = {
         "network_kind": type(member.network).__name__,
         "network": member.network.to_dict(),
@@ -126,7 +132,8 @@ def _write_settings(folder: Path, own: dict[str, Any], files: tuple[str, ...], o
         "endpoints": ENDPOINTS,
         "calibration": NONE.to_dict(),
         "training": origin.training,
-        "licence": "Weights: the terms of the training photographs apply. Code: Apache-2.0.",
+        "terms": origin.terms.to_dict(),
+        "licence": origin.terms.text,
         "disclaimer": DISCLAIMER,
         "files": {name: file_hash(folder / name) for name in files},
     }

@@ -21,10 +21,12 @@ from m2cnn.data.augment import middle
 from m2cnn.data.cache import Cached, cache_pictures, taught
 from m2cnn.data.dataset import Pictures
 from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.terms import Terms
 from m2cnn.errors import DataError
 from m2cnn.export import Origin, save_bundle
 from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.grades import NUM_GRADES
+from m2cnn.half import round_to_half
 from m2cnn.models import PlainSettings
 from m2cnn.reader import Reader
 from m2cnn.recipe import Recipe, Stage
@@ -49,7 +51,7 @@ class Part:
     """One member of a run: trained by its own recipe in its own folder.
 
     root: the run's folder.  start: the member whose trained weights it starts from.  weights: those of the model that
-    the run goes on from.
+    the run goes on from.  terms: of all photographs of the run.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Part:
     root: Path
     start: Part | None = None
     weights: Path | None = None
+    terms: Terms = Terms()
 
     @property
     def checkpoints(self) -> Path:
@@ -103,6 +106,8 @@ def pictures_of(part: Part, cache: str | Path) -> Cached:
 
 def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bundle:
     final, member = part.recipe.stages[-1], part.member
+    if part.recipe.half:
+        round_to_half(network)
     # Sets of weights with the same quasi-random views would see no more than one of them.
     views = replace(member.views, start=member.views.start + member.snapshots.index(snapshot) * member.views.count)
     member = _with_fitted_cuts(replace(part, member=replace(member, views=views)), cached, network)
@@ -111,9 +116,10 @@ def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bund
         part.bundle(snapshot),
         network,
         replace(member, network=at(member.network, final)),
-        Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes()),
+        Origin(part.system.name, part.system.source, facts, (part.root / KNOWN).read_bytes(), part.terms),
         size=final.size,
         cells=final.cells,
+        half=part.recipe.half,
     )
 
 
@@ -133,6 +139,7 @@ def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
         "patients": len(set(train.patients())),
         "validation_patients": len(set(val.patients())),
         "sources": sorted({row.source for row in train if row.source}),
+        "counts": part.manifest.counts(),
         "unreadable": dict(cached.failed),
         "manifest": part.manifest.digest(),
         "recipe": part.recipe.to_dict(),

@@ -194,6 +194,12 @@ def read_predictions(path: str | Path) -> Predictions:
     return Predictions(**parsed, probabilities=probabilities, place=places.__getitem__)
 
 
+def told_sources(folder: Path) -> dict[str, str]:
+    """The source of each photograph that a cross-validation measured, from the folder that it keeps of each source."""
+    pages = {path.parent.name: read_predictions(path) for path in folder.glob("*/predictions.csv")}
+    return {str(image): name for name, table in pages.items() for image in table.image}
+
+
 def _check_columns(path: Path, columns: list[str]) -> None:
     for name in columns:
         if name not in COLUMNS:

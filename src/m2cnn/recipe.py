@@ -109,6 +109,7 @@ class Recipe:
     averaged weights, 0 for none.  fit_cuts: cuts of the grade fitted on validation patients.  calibrate: probabilities
     and operating points too (m2cnn.calibration).  norm_batches: of training pictures, on which batch norms are measured
     anew before each validation; 0 keeps their running averages, which lag behind in short runs.
+    half: the large weights are rounded to float16 before cuts are fitted and anything is measured, and stored so.
     checkpoint_minutes: how often the run is saved within a pass.  workers: loading processes.  members: by a member's
     name, tables that replace the recipe's own for it.
     """
@@ -121,6 +122,7 @@ class Recipe:
     fit_cuts: bool = False
     calibrate: bool = False
     norm_batches: int = 0
+    half: bool = False
     checkpoint_minutes: float = 3.0
     workers: int = 0
     network: dict[str, Any] = field(default_factory=dict)

@@ -35,6 +35,7 @@ from m2cnn.data.opening import complete
 from m2cnn.data.pseudo import pseudo_labelled
 from m2cnn.data.splits import assign_splits
 from m2cnn.data.survey import refuse_changed
+from m2cnn.data.terms import Terms, terms_of
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.evaluate import evaluate, predict
 from m2cnn.export import Origin
@@ -76,6 +77,13 @@ class Run:
     manifest: Manifest
     precisions: dict[str, str]  # by the member's name
     start: Bundle | None = None  # the model that it goes on from
+    command: str = ""  # that began it, as typed
+
+    @property
+    def terms(self) -> Terms:
+        """Of all photographs that have a say in the weights, those of the start too."""
+        terms = terms_of(row.source for row in self.manifest if row.split in ("", "train", "val"))
+        return terms.joined(self.start.terms) if self.start else terms
 
     def part(self, member: Member) -> Part:
         """A member's own training; in a folder of its own where there is a combiner."""
@@ -86,7 +94,9 @@ class Run:
         )
         precision = self.precisions[member.name]
         weights = start_weights(self.start, member.name) if self.start else None
-        return Part(folder, self.system, member, recipe, self.manifest, precision, self.folder, before, weights)
+        return Part(
+            folder, self.system, member, recipe, self.manifest, precision, self.folder, before, weights, self.terms
+        )
 
 
 def train(
@@ -99,12 +109,13 @@ def train(
     guarded: Guarded | None = None,
     bar: MakeBar = Bar,
     start: str | Path | None = None,
+    command: str = "",
 ) -> Bundle:
     """Train a system into a new folder, and return its bundle.
 
     system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in
     the run).  guarded: what the guard saw of this manifest, for several runs on it.  bar: what shows the progress.
-    start: a model to go on from, whose system it then is (m2cnn.finetune).
+    start: a model to go on from, whose system it then is (m2cnn.finetune).  command: kept beside its numbers.
     Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
     KeyboardInterrupt after Ctrl-C, with the run saved.
     """
@@ -142,10 +153,11 @@ def train(
         "images_root": str(manifest.root.resolve()),
         "precisions": precisions,
         "start": begun_with.hash if begun_with else None,
+        "command": command,
         **_described(system),
     }
     write_json(folder / RUN, run)
-    return _go(Run(folder, system, recipe, manifest, precisions, begun_with), cache, bar)
+    return _go(Run(folder, system, recipe, manifest, precisions, begun_with, command), cache, bar)
 
 
 def resume(
@@ -183,7 +195,7 @@ def open_run(folder: Path, *, system: System | None = None, images: str | Path |
     if _described(system) != {key: run[key] for key in ("members", "combiner")}:
         got = f"system {system.name} is not the one that the run began with (m2cnn {run['m2cnn']})"
         raise SettingError(folder / RUN, got, "the same members", "Pass the same system, or use the same m2cnn.")
-    return Run(folder, system, recipe, manifest, run["precisions"], model)
+    return Run(folder, system, recipe, manifest, run["precisions"], model, run.get("command", ""))
 
 
 def _described(system: System) -> dict[str, Any]:
@@ -272,7 +284,7 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
         bundle = kept(run.start, bundle)
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
-            evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,))
+            evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,), command=run.command)
     write_json(run.folder / DONE, {"bundle": bundle.hash})
     return bundle
 
@@ -281,7 +293,7 @@ def _joined(run: Run, members: dict[str, Bundle], cache: str | Path) -> Bundle:
     """The bundle of the whole system: its combiner fitted on what the members say of the photographs."""
     one = next(iter(members.values()))
     facts = one.settings["training"] | {"recipe": run.recipe.to_dict(), "precisions": run.precisions}
-    origin = Origin(run.system.name, run.system.source, facts, (run.folder / KNOWN).read_bytes())
+    origin = Origin(run.system.name, run.system.source, facts, (run.folder / KNOWN).read_bytes(), run.terms)
     if run.start:
         return combined_as_before(run.start, members, run.folder / "bundle", origin)
     return join(

@@ -51,6 +51,7 @@ class Importer:
     """A row of IMPORTERS.
 
     read: folder and options -> Imported. layout: what a folder is known by, in words; `fits` looks for it.
+    terms: what the publisher says of who may use it; `use`: that in a word of m2cnn.data.terms.USES.
     """
 
     read: Callable[..., Imported]
@@ -59,6 +60,7 @@ class Importer:
     fits: Callable[[Path], bool]
     terms: str = ""
     published: tuple[Published, ...] = ()
+    use: str = "unknown"
 
 
 def imported(source: str, folder: Path, rows: list[Row], notes: list[str]) -> Imported:

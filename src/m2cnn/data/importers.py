@@ -141,6 +141,7 @@ IMPORTERS: dict[str, Importer] = {
             Published("private", (31403, 3042, 6282, 977, 966), SOLUTION, split="test", source="eyepacs-private"),
             Published("test", (39533, 3762, 7861, 1214, 1206), SOLUTION, split="test"),
         ),
+        use="research only",
     ),
     "aptos": Importer(
         aptos,
@@ -149,6 +150,7 @@ IMPORTERS: dict[str, Importer] = {
         lambda folder: has("train.csv")(folder) and has("train_images")(folder),
         "Kaggle's rules of the contest: research only",
         (Published("train", (1805, 370, 999, 193, 295), "counted in train.csv"),),
+        use="research only",
     ),
     "idrid": Importer(
         idrid,
@@ -160,6 +162,7 @@ IMPORTERS: dict[str, Importer] = {
             Published("training", (134, 20, 136, 74, 49), "counted in the training labels"),
             Published("testing", (34, 5, 32, 19, 13), "public code that reads the set", split="test"),
         ),
+        use="attribution",
     ),
     "messidor2": Importer(
         messidor2,
@@ -168,6 +171,7 @@ IMPORTERS: dict[str, Importer] = {
         has("messidor_data.csv"),
         "photographs: ADCIS, research and education only, no redistribution; grades: see their page at Kaggle",
         (Published("all", (1017, 270, 347, 75, 35), MESSIDOR2_COUNTS, 4),),
+        use="research only",
     ),
     "ddr": Importer(
         ddr,
@@ -192,6 +196,7 @@ IMPORTERS: dict[str, Importer] = {
             Published("val", (174, 46, 92, 68, 20), RETINAMNIST_COUNTS, split="val"),
             Published("test", (120, 78, 68, 96, 38), DEEPDRID_REST, split="test", confirmed=False),
         ),
+        use="share alike",
     ),
     "retinamnist": Importer(
         retinamnist,
@@ -204,6 +209,7 @@ IMPORTERS: dict[str, Importer] = {
             Published("val", (54, 12, 28, 20, 6), "counted in retinamnist.npz", split="val"),
             Published("test", (174, 46, 92, 68, 20), "counted in retinamnist.npz", split="test"),
         ),
+        use="attribution",
     ),
     "folders": Importer(folders, "a folder per grade", "folders named by grade", grade_folders),
     "table": Importer(table, "any CSV, its columns by name", "", lambda folder: False),

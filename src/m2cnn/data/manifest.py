@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -155,6 +156,20 @@ class Manifest:
             got = f"no photograph in {' or '.join(splits)}"
             raise DataError("manifest", got, f"splits among {have}", "Assign splits first, or choose others.")
         return Manifest(rows, self.root)
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """By split and source: patients, photographs of each grade, and those without one; of the lockbox, how many."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.split, row.source), []).append(row)
+        found: dict[str, dict[str, Any]] = {}
+        for (split, source), rows in sorted(groups.items()):
+            grades = Counter(row.grade for row in rows)
+            counts = {"photographs": len(rows), "patients": len({row.patient for row in rows})}
+            if split != "lockbox":
+                counts |= {"grades": [grades[grade] for grade in range(NUM_GRADES)], "ungraded": grades[None]}
+            found.setdefault(split, {})[source] = counts
+        return found
 
     def digest(self) -> str:
         """SHA-256 of the canonical CSV: `sha256sum` of the file that write_manifest writes."""
