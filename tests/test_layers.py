@@ -36,7 +36,8 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
 HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration", "intervals", "simulated"}}
-HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}, "onnx": {"combine_fit"}}
+HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}}
+HOMES |= {"onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
 BASE = (
     "recipe",
     "grader",
@@ -50,6 +51,9 @@ BASE = (
     "planning",
     "panel",
     "predictions",
+    "foreign",
+    "patients",
+    "subgroups",
     "compare",
     "summary",
     "data",
