@@ -22,13 +22,13 @@ LAYERS = [
     "fit export grader combine_fit entry",
     "evaluate report join",
     "part recalibrate finetune",
-    "profile",
+    "profile explain",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_data cli_table cli_systems",
+    "cli_data cli_table cli_systems cli_explain",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

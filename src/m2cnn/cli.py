@@ -14,6 +14,7 @@ from typing import TextIO
 
 import m2cnn
 from m2cnn.cli_data import data_options, data_prepare, data_render
+from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
@@ -75,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     _calibrate_options(verb(verbs, "calibrate", calibrate, "fit probabilities and operating points of a bundle"))
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
+    explain_options(verb(verbs, "explain", explain, "maps of where a grade comes from"))
+    score_options(verb(verbs, "explain-score", explain_score, "what such maps are worth, beside marked lesions"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
@@ -306,6 +309,7 @@ RESUME = {
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     crossval: "; the same command continues",
+    explain_score: "; the same command continues",
     table_ablation: "; the same command continues",
     table_comparison: "; the same command continues",
 }
