@@ -16,7 +16,7 @@ from m2cnn.explain.scores import SHARES, beside_lesions, curves, rank_correlatio
 from m2cnn.explain.scoring import edges, noise
 from m2cnn.explain.shown import Shown, _plain
 from m2cnn.explain.targets import Target, targets_of
-from m2cnn.models import ZoomInNet
+from m2cnn.models import MinPooling, OOSettings, ReformedGamblers, ZoomInNet
 from m2cnn.preprocess import Preprocess
 from m2cnn.tasks import Classification, MultiTask, Regression
 
@@ -137,6 +137,22 @@ def test_targets_read_outputs_as_the_task_does():
     assert Target("grade", TASK, 3).of(tensor).tolist() == [0, 9]
     assert Target("grade", TASK, 3).height(outputs) == pytest.approx([0.2, 0.9995], abs=1e-4)
     assert Target("severity", Classification()).of(tensor).tolist() == pytest.approx([2, 3], abs=1e-2)
+
+
+KINDS = [MinPooling(1, tiny=True), OOSettings("a", 112, 1 / 8, 32)]
+KINDS += [ReformedGamblers(member, 1 / 16) for member in ("m46", "cyc28")]
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=lambda each: type(each).__name__)
+def test_every_kind_of_network_has_maps(settings):
+    torch.manual_seed(0)
+    size = settings.size
+    network, task = maps.ready(settings.build(1)), Regression()
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    shown = Shown(picture, np.ones((size, size), bool), picture // 2, np.eye(3)[:2])
+    for method in ("grad-cam", "grad-cam-fine", "integrated-gradients"):
+        (heat,) = maps.explain(network, shown, [Target("severity", task)], method)
+        assert heat.shape == (size, size) and np.isfinite(heat).all()
 
 
 # --- a Zoom-in-Net's own attention ---

@@ -28,12 +28,12 @@ from m2cnn.explain.shown import lesions_shown, show
 from m2cnn.explain.table import lines, to_csv, to_markdown
 from m2cnn.export import Origin, save_bundle, save_combined
 from m2cnn.eyes import Eyes
-from m2cnn.models import NetworkSettings
+from m2cnn.models import NetworkSettings, ZoomInNet
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
 from m2cnn.synthetic.dataset import render_dataset
 from m2cnn.systems import get
-from m2cnn.tasks import Decoded
+from m2cnn.tasks import Classification, Decoded
 
 SLIM = NetworkSettings(width=1 / 16, repeats=(1, 1, 1), residual_blocks=1, ladder="quarter")
 ORIGIN = Origin("basenet-mt", "test", {}, b"none")
@@ -42,8 +42,8 @@ ORIGIN = Origin("basenet-mt", "test", {}, b"none")
 def bundle_of(folder, seed=0, size=112, **changes):
     """An untrained network with random weights: maps need no accuracy."""
     torch.manual_seed(seed)
-    member = replace(get("basenet-mt").members[0], network=SLIM, **changes)
-    network = SLIM.build(member.task.outputs).eval()
+    member = replace(get("basenet-mt").members[0], **({"network": SLIM} | changes))
+    network = member.network.build(member.task.outputs).eval()
     return save_bundle(folder, network, member, ORIGIN, size=size, cells=0)
 
 
@@ -124,6 +124,18 @@ def test_each_member_of_a_combined_model_is_explained(model, two, tmp_path):
     assert [each["member"] for each in index["maps"]] == ["one", "two"]
     assert [np.load(tmp_path / "out" / each["array"]).shape for each in index["maps"]] == [(112, 112), (128, 128)]
     assert all("of one member alone" in each["warning"] and each["model"] == combined.hash for each in index["maps"])
+
+
+def test_a_zoom_in_net_shows_its_attention_and_boxes(two, tmp_path):
+    zoom = ZoomInNet(parts="ma", width=1 / 16, repeats=(1, 1, 1), ladder="quarter", patch=96)
+    bundle = bundle_of(tmp_path / "bundle", size=128, network=zoom, task=Classification())
+    index = explain_photographs(bundle.folder, two[:1], tmp_path / "out", ["attention"])
+    assert [each["target"].split()[0] for each in index["maps"]] == ["grade", "severity"]
+    assert all(len(each["boxes"]) == 4 for each in index["maps"])
+    page = cv2.imread(str(tmp_path / "out" / index["maps"][1]["picture"]))[12:492, 504:984]
+    top, left, bottom, right = (round(edge * 480 / 128) for edge in index["maps"][1]["boxes"][0])
+    assert (page[top, left:right] == 255).all(axis=1).mean() > 0.9  # a white frame
+    assert bottom - top == right - left
 
 
 def test_what_cannot_be_explained_is_refused(capsys, model, two, tmp_path, monkeypatch):
@@ -232,6 +244,12 @@ def test_scores_are_not_measured_twice_and_more_can_be_added(model, marked, tmp_
     monkeypatch.setattr(scoring, "show", lambda *_: pytest.fail("measured again"))
     again = score_models([model.folder], [marked], tmp_path, costly=2, **settings)
     assert list(map(repr, again)) == list(map(repr, more))  # NaN is not itself
+
+
+def test_fewer_photographs_are_spread_over_a_set(model, marked, tmp_path):
+    scores = score_models([model.folder], [marked], tmp_path, ["grad-cam"], ["severity"], most=2, costly=1)
+    names = [path.name for path in sorted(marked.glob("*.png"))]
+    assert [each.photograph for each in scores if each.method == "grad-cam"] == [names[1], names[4]]
 
 
 def test_scores_agree_with_maps_made_by_hand(model, marked, tmp_path):

@@ -45,7 +45,8 @@ def score_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("models", nargs="+", metavar="MODEL", help="bundles or run folders")
     marked = "IDRiD's folder, or one of m2cnn data render --masks; may be repeated"
     one.add_argument("--masks", action="append", required=True, metavar="FOLDER", help=marked)
-    costs = "photographs of a set with curves and the check with random weights, which cost most (default: all)"
+    one.add_argument("--most", type=int, default=0, metavar="N", help="of a set, spread evenly over it (default: all)")
+    costs = "of these, with curves and the check with random weights, which cost most (default: all)"
     one.add_argument("--costly", type=int, default=0, metavar="N", help=costs)
     one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
     _shared_options(one)
@@ -58,9 +59,11 @@ def explain_score(options: argparse.Namespace) -> None:
     from m2cnn.explain.table import lines, to_csv, to_markdown
     from m2cnn.tables import write_atomically
 
-    if options.costly < 0:
-        raise SettingError("--costly", str(options.costly), "0 (all) or more")
-    settings = {"methods": _names(options.methods), "targets": _names(options.targets), "costly": options.costly}
+    for name, number in (("--most", options.most), ("--costly", options.costly)):
+        if number < 0:
+            raise SettingError(name, str(number), "0 (all) or more")
+    settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
+    settings |= {"most": options.most, "costly": options.costly}
     scores = score_models(options.models, options.masks, options.out, **settings)
     rows = lines(scores, options.replicates)
     text = f"{to_markdown(rows, [each for each in scores if each.reason])}\n{DISCLAIMER}\n"

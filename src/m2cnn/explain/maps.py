@@ -1,7 +1,7 @@
 """The methods: a network, what it is shown and a target -> a map (S, S) of where the answer comes from.
 
 grad-cam              the last map, channels weighted by the mean gradient; positive part (Selvaraju et al., ICCV 2017)
-grad-cam-fine         the same at an earlier layer: the last map of at least 1 / FINE of the picture's side
+grad-cam-fine         the same at an earlier layer: the last map with a cell for every FINE px, and finer than grad-cam
 integrated-gradients  gradients between the plain picture and this one, times their difference, summed over colours and
                       smoothed (Sundararajan et al., ICML 2017); signed; it sums to the difference of the two answers
 occlusion             how far the answer falls when a window becomes plain, mean over the windows that cover a place;
@@ -31,7 +31,7 @@ from m2cnn.models.zoom_in_net import A_NET, ZoomInNetwork, response
 
 Maps = list[np.ndarray]  # (S, S) float32, one per target
 AT_ONCE = 8  # pictures
-FINE = 20  # a map of 1 / 16 of the side, of a network that does not pad
+FINE = 20  # px: a stride of 16, and a network that does not pad
 STEPS = 12
 SMOOTH = 1 / 100  # sigma, of the side
 WINDOW, WINDOWS = 1 / 6, 8  # side of a window, of the picture's; windows along a side

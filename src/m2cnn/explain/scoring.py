@@ -80,14 +80,15 @@ def score_models(
     out: str | Path,
     methods: Sequence[str] = (),
     targets: Sequence[str] = TARGETS,
+    most: int = 0,
     costly: int = 0,
 ) -> list[Score]:
     """Score every network of every model on every set; what OUT/scores.csv already has is not measured again.
 
-    costly: how many photographs of a set get the costly scores; 0 for all.
+    most: of a set, spread evenly over it; 0 for all.  costly: of these, how many get the costly scores; 0 for all.
     """
     kinds, path = check_kinds(targets), Path(out) / SCORES
-    sets = [marked_set(folder) for folder in folders]
+    sets = [replace(each, photographs=_spread(each.photographs, most)) for each in map(marked_set, folders)]
     known = {score.key: score for score in read_scores(path)} if path.exists() else {}
     for model in models:
         for member in members_of(load_bundle(model), methods):
@@ -125,11 +126,11 @@ def _score_set(
         write_atomically(path, table_bytes(COLUMNS, cells))
 
 
-def _spread(photographs: Sequence[Marked], count: int) -> list[Marked]:
+def _spread(photographs: tuple[Marked, ...], count: int) -> tuple[Marked, ...]:
     """`count` of them, evenly; all where count is 0 or too large."""
     if not 0 < count < len(photographs):
-        return list(photographs)
-    return [photographs[int((place + 0.5) * len(photographs) / count)] for place in range(count)]
+        return photographs
+    return tuple(photographs[int((place + 0.5) * len(photographs) / count)] for place in range(count))
 
 
 def _pictures(member: Member, photographs: Sequence[Marked]) -> np.ndarray:
