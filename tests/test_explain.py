@@ -1,6 +1,7 @@
 """Maps of networks whose answer is known to come from one place, and scores worked by hand."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -282,6 +283,17 @@ def test_the_controls_are_what_they_say():
     assert np.array_equal(noise(shown), noise(shown))
     other = noise(spotted(blue=200))
     assert abs(rank_correlation(noise(shown), other, shown.inside)) < 0.5
+
+
+def test_noise_peaks_anywhere_in_the_field():
+    shown = spotted()
+    yy, xx = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    rim = yy**2 + xx**2 > (0.8 * SIZE / 2) ** 2
+    peaks = []
+    for number in range(150):
+        heat = noise(replace(shown, picture=shown.picture + np.uint8(number)))
+        peaks.append(rim.flat[np.where(shown.inside, heat, -1).argmax()])
+    assert np.mean(peaks) == pytest.approx(rim[shown.inside].mean(), abs=0.12)  # three standard errors
 
 
 # --- the picture for people ---

@@ -237,5 +237,7 @@ def noise(shown: Shown) -> np.ndarray:
     """(S, S) in 0..1: smooth, the same whenever this picture is shown."""
     rng = np.random.default_rng(zlib.crc32(shown.picture.tobytes()))
     size = len(shown.picture)
-    heat = cv2.GaussianBlur(rng.standard_normal((size, size)), (0, 0), COARSE * size)
+    # Out of the middle of a larger field: where a field ends, smoothing leaves higher peaks.
+    heat = cv2.GaussianBlur(rng.standard_normal((2 * size, 2 * size)), (0, 0), COARSE * size)
+    heat = heat[size // 2 :, size // 2 :][:size, :size]
     return (heat - heat.min()) / (heat.max() - heat.min())
