@@ -265,7 +265,7 @@ def test_rank_correlation_by_hand():
     assert rank_correlation(one, one**3, here) == 1
     assert rank_correlation(one, -one, here) == -1
     assert rank_correlation(one, np.array([[2, 1, 4, 3]]), here) == pytest.approx(0.6)  # 1 - 6 * 4 / (4 * 15)
-    assert rank_correlation(one, np.zeros((1, 4)), here) == 0
+    assert np.isnan(rank_correlation(one, np.zeros((1, 4)), here))
 
 
 def test_the_check_flags_what_the_weights_do_not_change():
@@ -274,7 +274,9 @@ def test_the_check_flags_what_the_weights_do_not_change():
     assert "fails the check with random weights" in check(same).warning
     assert check([0.2, -0.3, 0.1]).warning == ""
     assert check([0.9, -0.9]).warning  # a sign that turns is not another map
-    assert "not checked" in check([]).warning
+    assert check([0.6, np.nan]).warning  # a blank map says nothing: it does not help to pass
+    for none in ([], [np.nan]):
+        assert check(none).correlation is None and "not checked" in check(none).warning
 
 
 def test_the_controls_are_what_they_say():

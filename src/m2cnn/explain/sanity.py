@@ -26,26 +26,29 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Check:
-    """correlation: the mean over `photographs` of the absolute rank correlation; NaN where none was checked."""
+    """correlation: the mean over `photographs` of the absolute rank correlation; None where none could be checked.
 
-    correlation: float
+    A map that is blank, of either network, cannot be compared: a network at random weights often has none.
+    """
+
+    correlation: float | None
     photographs: int
 
     @property
     def warning(self) -> str:
         """What a reader of the map must know, or ""."""
-        if not self.photographs:
-            return "not checked with random weights"
-        if not self.correlation >= FAILS:
+        if self.correlation is None:
+            return "not checked with random weights: on no photograph were there two maps to compare"
+        if self.correlation < FAILS:
             return ""
         said = f"rank correlation {self.correlation:.2f} on {self.photographs} photographs, {FAILS:g} or more fails"
         return f"fails the check with random weights ({said}): this map does not show what the network has learnt"
 
 
 def check(correlations: Sequence[float]) -> Check:
-    """The check of a method from its rank correlations, one per photograph."""
-    mean = float(np.mean(np.abs(correlations))) if len(correlations) else float("nan")
-    return Check(mean, len(correlations))
+    """The check of a method from its rank correlations, one per photograph; NaN where one of two maps is blank."""
+    compared = np.abs([each for each in correlations if not np.isnan(each)])
+    return Check(float(compared.mean()) if len(compared) else None, len(compared))
 
 
 def at_random(bundle: Bundle, pictures: np.ndarray) -> nn.Module:

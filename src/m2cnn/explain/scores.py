@@ -83,7 +83,7 @@ def _area(values: list[float]) -> float:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> float:
-    """Spearman's, over the places of the retina; 0 where one of the maps is the same everywhere.
+    """Spearman's, over the places of the retina; NaN where one of the maps is the same everywhere, as a blank one is.
 
     >>> places = np.ones((1, 3), bool)
     >>> rank_correlation(np.array([[1, 2, 3]]), np.array([[1, 5, 9]]), places)
@@ -92,7 +92,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> 
     first, second = (_ranks(each[inside]) for each in (one, other))
     spread = first.std() * second.std()
     if spread < 1e-9:
-        return 0.0
+        return float("nan")
     return float(round(((first - first.mean()) * (second - second.mean())).mean() / spread, 12))
 
 

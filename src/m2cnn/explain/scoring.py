@@ -42,7 +42,8 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Score:
-    """One map. kind: of the target.  deletion, insertion, correlation: NaN where they were not measured.
+    """One map. kind: of the target.  deletion, insertion, correlation: NaN where they were not measured; correlation
+    also where one of two maps is blank.
 
     reason: why the photograph was refused; then all numbers are NaN.
     """
@@ -160,7 +161,7 @@ class _Job:
 
         def is_there(name: str, kind: str) -> bool:
             score = known.get(replace(self._blank, method=name, kind=kind).key)
-            return bool(score) and (bool(score.reason) or not self.is_costly or score.correlation == score.correlation)
+            return bool(score) and (bool(score.reason) or not self.is_costly or not np.isnan(score.deletion))
 
         names = (*self.member.methods, *CONTROLS)
         return [name for name in names if not all(is_there(name, kind) for kind in self._kinds)]
