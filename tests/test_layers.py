@@ -23,14 +23,14 @@ LAYERS = [
     "fit export grader combine_fit entry",
     "evaluate report join patients subgroups",
     "part recalibrate finetune",
-    "profile",
+    "profile explain",
     "card_groups card card_evidence card_page",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_card cli_data cli_table cli_systems cli_patients",
+    "cli_card cli_data cli_table cli_systems cli_patients cli_explain",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

@@ -16,6 +16,7 @@ import m2cnn
 from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_patients import patients, patients_options
+from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
@@ -80,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     patients_options(verb(verbs, "patients", patients, "what predictions of photographs say of eyes and patients"))
     card_options(verb(verbs, "card", card, "a model card: what a model is, for whom, and what was measured of it"))
+    explain_options(verb(verbs, "explain", explain, "maps of where a grade comes from"))
+    score_options(verb(verbs, "explain-score", explain_score, "what such maps are worth, beside marked lesions"))
     systems_options(verb(verbs, "systems", None, "the systems, and what they are made of"))
     data_options(verb(verbs, "data", None, "import, check, look at, split, prepare and render photographs"))
     table_options(verb(verbs, "table", None, "the paper's tables, trained again and set beside its own numbers"))
@@ -357,6 +360,7 @@ RESUME = {
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     crossval: "; the same command continues",
+    explain_score: "; the same command continues",
     table_ablation: "; the same command continues",
     table_comparison: "; the same command continues",
 }

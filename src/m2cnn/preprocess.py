@@ -59,12 +59,11 @@ class Preprocess:
         _check_size(size)
         square = self.crop(image, find_field(image) if field is None else field)
         picture = resized(square, size)
-        radius = size / 2 / (1 + self.margin)
         if self.colour == "graham":
-            return _filled(subtract_local_mean(picture, radius), GRAHAM_KEPT * radius, 128)
+            picture = subtract_local_mean(picture, size / 2 / (1 + self.margin))
         if self.colour == "stretched":
-            picture = stretch_channels(picture, radius)
-        return _filled(picture, radius, 0)
+            picture = stretch_channels(picture, size / 2 / (1 + self.margin))
+        return np.where(self.circle(size)[..., None], picture, np.uint8(self.background))
 
     def read(self, file: PhotographFile, size: int) -> np.ndarray:
         """The picture of a file, (size, size, 3) uint8 RGB: what training, grading and every export see.
@@ -87,6 +86,11 @@ class Preprocess:
     def background(self) -> int:
         """The value of the picture outside the circle."""
         return 128 if self.colour == "graham" else 0
+
+    def circle(self, size: int) -> np.ndarray:
+        """(size, size) bool: where a picture of `size` px shows the retina; beyond it is the background."""
+        kept = GRAHAM_KEPT if self.colour == "graham" else 1.0
+        return _disc(size, kept * size / 2 / (1 + self.margin))
 
     def crop(self, image: np.ndarray, field: Field) -> np.ndarray:
         """The square around the field, not resized: (H, W[, 3]) -> (side, side[, 3]), zeros beyond the frame."""
@@ -182,13 +186,8 @@ def resized(square: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=how)
 
 
-def _filled(picture: np.ndarray, radius: float, value: int) -> np.ndarray:
-    """The picture with `value` outside the centred circle."""
-    return np.where(_disc(picture.shape[0], radius), picture, np.uint8(value))
-
-
 @lru_cache(maxsize=16)
 def _disc(size: int, radius: float) -> np.ndarray:
-    """(size, size, 1) bool: the pixels whose centre lies within `radius` of the middle."""
+    """(size, size) bool: the pixels whose centre lies within `radius` of the middle."""
     offset = np.arange(size) - (size - 1) / 2
-    return (offset[:, None] ** 2 + offset[None, :] ** 2 <= radius**2)[:, :, None]
+    return offset[:, None] ** 2 + offset[None, :] ** 2 <= radius**2

@@ -1,0 +1,76 @@
+"""The verbs of explanations: `m2cnn explain` draws maps, `m2cnn explain-score` says what they are worth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from m2cnn.cli_verb import OK, UNGRADED
+from m2cnn.errors import SettingError, require
+from m2cnn.grades import DISCLAIMER
+
+TABLE = "explanations"
+
+
+def _shared_options(one: argparse.ArgumentParser) -> None:
+    named = "joined by commas: grad-cam, grad-cam-fine, integrated-gradients, occlusion, attention (default: all)"
+    one.add_argument("--methods", default="", metavar="NAME,NAME", help=named)
+    one.add_argument("--targets", default="grade,severity", help="grade, severity or both (default)")
+    one.add_argument("--out", required=True, help="folder for what is written")
+
+
+def explain_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("model", help="bundle or run folder")
+    one.add_argument("paths", nargs="+", metavar="PHOTOGRAPH", help="photographs, or folders to search")
+    _shared_options(one)
+
+
+def explain(options: argparse.Namespace) -> int:
+    require("torch", "train")
+    require("lightning", "train")
+    from m2cnn.explain.explaining import INDEX, explain_photographs
+
+    settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
+    index = explain_photographs(options.model, options.paths, options.out, **settings)
+    for each in index["refused"]:
+        print(f"{each['photograph']}: no map: {each['reason']}")
+    for each in index["checks"]:
+        if each["warning"]:
+            print(f"{each['method']} of {each['target']}: {each['warning']}")
+    print(f"{len(index['maps'])} maps: {Path(options.out) / INDEX} (model {index['model']}). {DISCLAIMER}")
+    return UNGRADED if index["refused"] else OK
+
+
+def score_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("models", nargs="+", metavar="MODEL", help="bundles or run folders")
+    marked = "IDRiD's folder, or one of m2cnn data render --masks; may be repeated"
+    one.add_argument("--masks", action="append", required=True, metavar="FOLDER", help=marked)
+    one.add_argument("--most", type=int, default=0, metavar="N", help="of a set, spread evenly over it (default: all)")
+    costs = "of these, with curves and the check with random weights, which cost most (default: all)"
+    one.add_argument("--costly", type=int, default=0, metavar="N", help=costs)
+    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    _shared_options(one)
+
+
+def explain_score(options: argparse.Namespace) -> None:
+    require("torch", "train")
+    require("lightning", "train")
+    from m2cnn.explain.scoring import score_models
+    from m2cnn.explain.table import lines, to_csv, to_markdown
+    from m2cnn.tables import write_atomically
+
+    for name, number in (("--most", options.most), ("--costly", options.costly)):
+        if number < 0:
+            raise SettingError(name, str(number), "0 (all) or more")
+    settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
+    settings |= {"most": options.most, "costly": options.costly}
+    scores = score_models(options.models, options.masks, options.out, **settings)
+    rows = lines(scores, options.replicates)
+    text = f"{to_markdown(rows, [each for each in scores if each.reason])}\n{DISCLAIMER}\n"
+    write_atomically(Path(options.out) / f"{TABLE}.csv", to_csv(rows))
+    write_atomically(Path(options.out) / f"{TABLE}.md", text.encode())
+    print(text, end="")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
