@@ -15,8 +15,8 @@ from typing import TextIO
 import m2cnn
 from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
-from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
+from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
