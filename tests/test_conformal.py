@@ -112,6 +112,15 @@ def test_sets_are_contiguous_hold_the_likeliest_and_grow_with_the_level(strip):
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1] == 5  # 200 patients cannot promise 99.9 %
 
 
+def test_no_set_is_empty_however_right_calibration_was():
+    right = bare(table(20, 1))
+    right = replace(right, severity=right.grade, decoded=right.grade, place=None)
+    sets = c.fit_grade_sets(right, 0.5)
+    assert sets.threshold == 0
+    between = replace(right, severity=np.full(40, 1.4), decoded=np.full(40, 1), place=None)
+    assert sets.of(between).tolist() == [[False, True, False, False, False]] * 40
+
+
 @pytest.mark.parametrize("covers", ["patient", "photograph"])
 def test_measured_coverage_is_that_of_a_loop(covers):
     sets, other = c.fit_grade_sets(table(150, 1), 0.8, covers), table(400, 2)

@@ -14,7 +14,7 @@ from m2cnn.grades import DISCLAIMER
 from m2cnn.panel import METRICS, panel
 from m2cnn.predictions import Predictions
 from m2cnn.reliability import ece_bounds, expected_calibration_error
-from m2cnn.summary import BIASED, SCHEMA, read_metrics, summarise, to_text, write_metrics
+from m2cnn.summary import BIASED, SCHEMA, checked_prevalence, read_metrics, summarise, to_text, write_metrics
 
 
 def predictions(patients=40, seed=0, refuse=0.1, unknown=0.1, **columns):
@@ -194,6 +194,8 @@ def test_predictive_values_at_a_stated_prevalence(table):
 def test_a_prevalence_that_means_nothing_is_refused(table, prevalence, message):
     with pytest.raises(SettingError, match=message):
         summarise(table, 5, prevalence=prevalence)
+    with pytest.raises(SettingError, match=message):  # evaluate asks this before it grades anything
+        checked_prevalence(prevalence)
 
 
 def test_an_older_file_is_told_as_far_as_it_goes(summary):
