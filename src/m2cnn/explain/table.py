@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from m2cnn.bootstrap import Estimate, bootstrap, interval, sum_by_patient
+from m2cnn.explain.maps import METHODS
 from m2cnn.explain.sanity import check
-from m2cnn.explain.scoring import CHANCE, Score
+from m2cnn.explain.scoring import CHANCE, CONTROLS, Score
 from m2cnn.tables import table_bytes
 
 HEAD = (
@@ -53,13 +54,19 @@ ESTIMATES = tuple(each.name for each in fields(Line) if each.type == "Estimate")
 
 
 def lines(scores: Sequence[Score], replicates: int = 2000) -> list[Line]:
-    """One per set, model, member, target and method, in the order of the scores."""
+    """One per set, model, member, target and method, the controls last."""
     groups: dict[tuple[str, ...], list[Score]] = {}
     for score in scores:
         if not score.reason:
             groups.setdefault((score.set, score.model, score.member, score.kind, score.method), []).append(score)
     noise = {(*s.key[:4], s.kind): s for s in scores if s.method == CHANCE}
-    return [_line(group, [noise[(*s.key[:4], s.kind)] for s in group], replicates) for group in groups.values()]
+    ordered = sorted(groups.values(), key=lambda group: _order(group[0]))
+    return [_line(group, [noise[(*s.key[:4], s.kind)] for s in group], replicates) for group in ordered]
+
+
+def _order(score: Score) -> tuple[str | int, ...]:
+    place = [*METHODS, *CONTROLS].index(score.method)
+    return score.set, score.system, score.model, score.member, score.kind, place
 
 
 def _line(group: Sequence[Score], noise: Sequence[Score], replicates: int) -> Line:
