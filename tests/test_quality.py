@@ -214,11 +214,11 @@ def test_a_photograph_made_too_bad_is_refused_and_one_a_little_worse_is_not(kind
 
 
 def test_pictures_of_other_seeds_that_are_no_fundus_are_refused(no_fundus):
-    """Of 700 with this seed; of more of them, and by kind: benchmarks/no_fundus.py."""
+    """Of 280 with this seed; of more of them, and by kind: benchmarks/no_fundus.py."""
     accepted = [
-        (kind, number) for kind, number, picture in no_fundus.pictures(700, seed=11) if not check_fundus(picture)
+        (kind, number) for kind, number, picture in no_fundus.pictures(280, seed=11) if not check_fundus(picture)
     ]
-    assert len(accepted) <= 7, accepted
+    assert len(accepted) <= 2, accepted
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def stretch_channels(image: np.ndarray, radius: float) -> np.ndarray:
     (H, W, 3) uint8 -> the same. A tint, a white balance and an exposure, which are a factor and an offset for each
     channel, leave the result as it is but for rounding and clipping.
     """
-    within = image[_disc(image.shape[0], 0.95 * radius)[..., 0]]
+    within = image[_disc(image.shape[0], 0.95 * radius)]
     lit = within[within.max(axis=1) > 8]
     if len(lit) < 16:
         return image
