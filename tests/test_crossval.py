@@ -121,6 +121,8 @@ def test_a_source_without_a_photograph_to_measure_is_no_fold(two_sources):
     rows = tuple(replace(row, split="test", source="east") if n < 4 else row for n, row in enumerate(manifest))
     patients = {row.patient for row in rows[:4]}
     rows = tuple(replace(row, split="test", source="east") if row.patient in patients else row for row in rows)
+    unlabelled = {row.patient for row in rows[-4:]}
+    rows = tuple(replace(row, grade=None, source="west") if row.patient in unlabelled else row for row in rows)
     recipe = recipe_from_dict({"system": "basenet-mt", "stages": [{"size": 64, "epochs": 1}]})
     plan = crossval_plan(recipe, Manifest(rows, manifest.root), None)
     assert [cell.name for cell in plan.cells] == ["north", "south"]
