@@ -14,11 +14,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from scipy.stats import binomtest
 from tqdm import tqdm
 
 from m2cnn.errors import ImageError
 from m2cnn.field import find_field
+from m2cnn.intervals import wilson
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
 from m2cnn.quality import check_fundus
@@ -37,21 +37,18 @@ DOSES: dict[str, tuple[float, ...]] = {
 }
 
 
+def good_names() -> list[str]:
+    """The EyePACS photographs that are good by eye."""
+    lines = (Path(__file__).parent / "good_eyepacs.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line[:1].isdigit()]
+
+
 def good(folder: Path, each: int) -> dict[str, list[Path]]:
     """Photographs of each set, one of a patient where the set names patients."""
-    names = [
-        line for line in (Path(__file__).parent / "good_eyepacs.txt").read_text().split("\n") if line[:1].isdigit()
-    ]
-    alone = {name.split("_")[0]: name for name in names}
+    alone = {name.split("_")[0]: name for name in good_names()}
     eyepacs = [folder / "eyepacs256/train" / f"{name}.jpeg" for name in alone.values()]
     idrid = sorted((folder / "idrid").rglob("*Grading*/**/*.jpg"))
     return {"IDRiD": idrid[:: max(1, len(idrid) // each)][:each], "EyePACS 256": eyepacs[:each]}
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    low, high = binomtest(count, total).proportion_ci(method="wilson")
-    return float(low), float(high)
 
 
 def refused(image: np.ndarray) -> bool:
@@ -104,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     found = {name: responses(paths) for name, paths in good(options.data, options.each).items()}
     table = [
-        (of, name, dose, count, total, *(round(bound, 3) for bound in wilson(count, total)))
+        (of, name, dose, count, total, *(round(float(bound), 3) for bound in wilson(count, total)))
         for of, rows in found.items()
         for name, dose, count, total in rows
     ]

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.stats import binomtest
 
 from m2cnn.data import Manifest, Row, import_dataset
 from m2cnn.data.guard import write_leak_report
@@ -28,6 +27,7 @@ from m2cnn.data.leaks import BYTES, Twin, find_twins, similarities, twin_planes
 from m2cnn.data.survey import Seen, look_at_planes, planes_of, survey, with_hashes
 from m2cnn.field import find_field
 from m2cnn.fingerprint import SAME, SAME_BOX, TERNARY_SAME, planes_of_file, ternary_codes, ternary_likeness
+from m2cnn.intervals import wilson
 from m2cnn.photograph import PhotographFile, read_image
 from m2cnn.preprocess import subtract_local_mean
 
@@ -103,7 +103,7 @@ def overlap_by_pixels(manifest: Manifest) -> list[frozenset[str]]:
 
 
 def told(what: str, hits: int, total: int) -> None:
-    low, high = binomtest(hits, total).proportion_ci(method="wilson")
+    low, high = wilson(hits, total)
     print(f"{what}: {hits} of {total} ({100 * hits / total:.1f} %, {100 * low:.1f} to {100 * high:.1f})")
 
 

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import skimage.data
 import sklearn.datasets
-from scipy.stats import binomtest
 from tqdm import tqdm
 
+from m2cnn.intervals import wilson
 from m2cnn.quality import check_fundus
 
 SCENES = (
@@ -205,7 +205,7 @@ def main() -> None:
         accepted[kind].append(check_fundus(picture) == "")
         accepted["all"].append(accepted[kind][-1])
     for kind, answers in accepted.items():
-        low, high = binomtest(sum(answers), len(answers)).proportion_ci(method="wilson")
+        low, high = wilson(sum(answers), len(answers))
         print(f"{kind}: {sum(answers)} of {len(answers)} accepted, {100 * low:.1f} to {100 * high:.1f} %")
 
 

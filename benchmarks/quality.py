@@ -15,30 +15,29 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from degradation import good_names
 from no_fundus import SCENES, pictures
-from scipy.stats import binomtest
 from sklearn.neural_network import MLPClassifier
 
 from m2cnn.data.manifest import draw_of
 from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import ImageError
-from m2cnn.field import Field, find_field
+from m2cnn.field import find_field
+from m2cnn.intervals import wilson
 from m2cnn.parallel import in_chunks
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
-from m2cnn.quality import LIMITS, MIN_DIAMETER, OUTLYING, REASONS, Judge, outside_limits
+from m2cnn.quality import LIMITS, MIN_DIAMETER, OUTLYING, REASONS, Judge, outside_limits, the_judge
 from m2cnn.quality_measures import SIZE, measure
 from m2cnn.synthetic import render
 from m2cnn.synthetic.degrade import DEGRADATIONS
 
-HOME = Path(__file__).parent
-PACKAGED = HOME.parent / "src/m2cnn/quality.json"
+PACKAGED = Path(__file__).parents[1] / "src/m2cnn/quality.json"
 # Doses: from where on a grader sees no microaneurysm any more; up to where nothing is lost that counts.
 BAD = {"blur": (1.2, 6), "darkness": (0.87, 0.98), "haze": (0.85, 1), "glare": (0.6, 1.3), "cut field": (0.5, 0.8)}
 HARMLESS = {
@@ -74,7 +73,7 @@ class Measured(NamedTuple):
 
 
 def cases(folder: Path, share: float) -> list[Case]:
-    listed = good_names()
+    listed = set(good_names())
     eyepacs = sorted((folder / "eyepacs256/train").glob("*.jpeg"))
     sets = {
         "IDRiD": sorted((folder / "idrid").rglob("*Grading*/**/*.jpg")),
@@ -88,11 +87,6 @@ def cases(folder: Path, share: float) -> list[Case]:
         for of, sources in sets.items()
         for number, source in enumerate(sources[: max(1, round(share * len(sources)))])
     ]
-
-
-def good_names() -> set[str]:
-    lines = (HOME / "good_eyepacs.txt").read_text(encoding="utf-8").splitlines()
-    return {line.strip() for line in lines if line[:1].isdigit()}
 
 
 def patient_of(case: Case) -> str:
@@ -136,7 +130,7 @@ def small(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def values_of(image: np.ndarray, field: Field | None = None) -> dict[str, float]:
+def values_of(image: np.ndarray) -> dict[str, float]:
     try:
         field = find_field(image)
     except ImageError:
@@ -204,11 +198,11 @@ def table(judge: Judge, rows: list[Measured]) -> list[tuple]:
     for of, label in dict.fromkeys((row.of, row.label) for row in rows):
         said = [answer(judge, row.values) for row in rows if (row.of, row.label) == (of, label)]
         refused = sum(name != "good" for name in said)
-        low, high = binomtest(refused, len(said)).proportion_ci(method="wilson")
+        low, high = wilson(refused, len(said))
         kinds = " ".join(
             f"{name}:{said.count(name)}" for name in ("rules", *REASONS) if name in said and name != "good"
         )
-        lines.append((of, label, len(said), refused, round(low, 3), round(high, 3), kinds))
+        lines.append((of, label, len(said), refused, round(float(low), 3), round(float(high), 3), kinds))
     return lines
 
 
@@ -224,16 +218,14 @@ def main() -> None:
     if options.measures and options.measures.is_file():
         rows = [Measured(*row) for row in json.loads(options.measures.read_text())]
     else:
-        todo = cases(options.data, options.share)
-        made = in_chunks(partial(measured_cases), todo, options.workers, 16, "measuring photographs")
+        chosen = cases(options.data, options.share)
+        made = in_chunks(measured_cases, chosen, options.workers, 16, "measuring photographs")
         rows = [row for chunk in made for case in chunk for row in case] + others(options.share)
         if options.measures:
             options.measures.write_text(json.dumps(rows))
     usable = [row for row in rows if not row.held and row.values and not outside_limits(row.values)]
     if options.fit:
         write(fitted(usable), PACKAGED)
-    from m2cnn.quality import the_judge
-
     judge, held = the_judge(), [row for row in rows if row.held]
     print(f"learned from {len(usable)} pictures; threshold {judge.threshold:.3f}; {len(LIMITS)} rules")
     lines = table(judge, held)

@@ -34,6 +34,11 @@ class Estimate:
     high: float
 
 
+def number(value: float) -> float | None:
+    """JSON has no NaN: None for it."""
+    return None if np.isnan(value) else float(value)
+
+
 def shown(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A value with its interval for people.
 

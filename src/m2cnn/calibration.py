@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from m2cnn.bootstrap import bootstrap, interval, shown, sum_by_patient
+from m2cnn.bootstrap import bootstrap, interval, number, shown, sum_by_patient
 from m2cnn.checks import check_keys
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import ENDPOINTS, NUM_GRADES
@@ -108,7 +108,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which has no NaN: None for it."""
         rates = ("sensitivity", "specificity")
-        points = [asdict(p) | {key: [_plain(v) for v in getattr(p, key)] for key in rates} for p in self.points]
+        points = [asdict(p) | {key: [number(v) for v in getattr(p, key)] for key in rates} for p in self.points]
         lists = {key: list(getattr(self, key)) for key in ("bias", "severities", "chances")}
         return asdict(self) | lists | {"points": points}
 
@@ -123,10 +123,6 @@ class Calibration:
             points.append(Point(**point | rates))
         lists = {key: tuple(values[key]) for key in ("bias", "severities", "chances") if key in values}
         return cls(**values | lists | {"points": tuple(points)})
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _number(value: float | None) -> float:

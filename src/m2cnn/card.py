@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from m2cnn.bootstrap import number
 from m2cnn.bundle import Bundle, load_bundle
 from m2cnn.calibration import Calibration, patient_rates
 from m2cnn.card_groups import Group, groups_of
@@ -24,7 +25,7 @@ from m2cnn.evaluate import METRICS, PREDICTIONS
 from m2cnn.grades import ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
 from m2cnn.summary import SCHEMA as SUMMARY_SCHEMA
-from m2cnn.summary import number, read_metrics
+from m2cnn.summary import read_metrics
 from m2cnn.synthetic.dataset import SOURCE
 from m2cnn.tables import write_atomically, write_json
 

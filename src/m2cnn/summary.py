@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2cnn import metrics
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, shown
+from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, number, shown
 from m2cnn.endpoints import check_prevalence, predictive_values
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import DISCLAIMER, NUM_GRADES
@@ -138,11 +138,6 @@ def _elsewhere(values: Floats, drawn: Floats, name: str, prevalence: float) -> d
 def _plain(estimate: Estimate | None) -> dict[str, float | None]:
     found = (estimate.value, estimate.low, estimate.high) if estimate else (np.nan,) * 3
     return {key: number(value) for key, value in zip(("value", "low", "high"), found, strict=True)}
-
-
-def number(value: float) -> float | None:
-    """JSON has no NaN: None for it."""
-    return None if np.isnan(value) else float(value)
 
 
 # --- JSON and text ---
