@@ -389,7 +389,7 @@ def test_without_a_model_it_is_the_packaged_default(capsys, model, monkeypatch, 
 
 
 def test_a_card_needs_no_torch(model):
-    hidden = ("torch", "torchvision", "lightning", "timm", "safetensors", "onnx", "sklearn", "matplotlib")
+    hidden = ("torch", "torchvision", "lightning", "timm", "safetensors", "onnx", "sklearn")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); from m2cnn.cli import main\n"
     code += f"sys.exit(main(['card', {str(model.folder)!r}]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -14,7 +14,7 @@ ROOT = Path(m2cnn.__file__).parent
 LAYERS = [
     "errors grades tables onnx_session",
     "parallel checks packaged weights_header",
-    "metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
+    "plots metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
     "calibration conformal planning panel field photograph preprocess fingerprint synthetic",
     "data models quality_measures",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
@@ -34,7 +34,7 @@ LAYERS = [
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
-HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"report"}}
+HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"plots"}}
 HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration", "intervals", "simulated"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}}
 HOMES |= {"onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
@@ -123,6 +123,6 @@ def test_the_drawing_is_true():
 
 @pytest.mark.parametrize("name", BASE)
 def test_the_base_install_needs_no_torch(name):
-    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "skl2onnx", "onnx", "matplotlib", "fsspec")
+    hidden = ("torch", "lightning", "timm", "safetensors", "sklearn", "skl2onnx", "onnx", "fsspec")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import m2cnn.{name}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,16 +15,15 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from m2cnn import profile as package
-from m2cnn import report
 from m2cnn.cli import OK, REFUSED, main
 from m2cnn.data import Manifest, Row, write_manifest
 from m2cnn.data.leaks import Twin
 from m2cnn.data.prepare import prepare
 from m2cnn.data.rendered import render_manifest
 from m2cnn.data.survey import Seen, survey
-from m2cnn.errors import DataError, MissingExtra, SettingError
+from m2cnn.errors import DataError, SettingError
 from m2cnn.photograph import PhotographFile, read_image
-from m2cnn.profile import page, words, write_profile
+from m2cnn.profile import words, write_profile
 from m2cnn.profile.comparison import compare_sets, differences, overlap, reasons_to_fail, typical
 from m2cnn.profile.comparison_page import comparison_page
 from m2cnn.profile.detail import resolved
@@ -119,8 +118,7 @@ def some(healthy):
 def plots(request, monkeypatch):
     """Plots take most of a page's time: only the tests that are marked so draw them."""
     if "draws" not in request.fixturenames:
-        for module in (words, page):
-            monkeypatch.setattr(module, "can_plot", lambda: False)
+        monkeypatch.setattr(words, "_plot", lambda measure, known, text: "")
 
 
 @pytest.fixture
@@ -351,15 +349,8 @@ def test_poor_sets_have_a_page_too(some, tmp_path, cache, kind):
     assert expected[kind] in profile_page(found)
 
 
-def test_without_matplotlib_the_page_lacks_the_plots_and_says_so(healthy, monkeypatch, draws):
-    def missing(module, extra):
-        raise MissingExtra(module, "not installed")
-
+def test_a_page_has_its_plots(healthy, draws):
     assert "image/svg" in profile_page(healthy)
-    monkeypatch.setattr(report, "require", missing)
-    html = profile_page(healthy)
-    assert "image/svg" not in html and "Without plots: matplotlib is not installed" in html
-    assert "median" in html
 
 
 def test_many_photographs_are_named_not_shown(healthy):

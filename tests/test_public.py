@@ -33,7 +33,7 @@ def test_another_name_is_an_attribute_error():
 
 
 def test_grading_works_without_torch(tiny_run, rendered):
-    hidden = ("torch", "torchvision", "lightning", "timm", "safetensors", "sklearn", "matplotlib")
+    hidden = ("torch", "torchvision", "lightning", "timm", "safetensors", "sklearn")
     path = rendered.path(rendered.rows[0])
     code = f"""
 import sys; sys.modules.update(dict.fromkeys({hidden}))

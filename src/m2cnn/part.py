@@ -28,9 +28,9 @@ from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
 from m2cnn.grades import NUM_GRADES
 from m2cnn.half import round_to_half
 from m2cnn.models import PlainSettings
+from m2cnn.plots import curves_svg
 from m2cnn.reader import Reader
 from m2cnn.recipe import Recipe, Stage
-from m2cnn.report import curves_svg
 from m2cnn.systems import Member, System
 from m2cnn.tables import table_bytes, write_atomically, write_json
 from m2cnn.tasks import Task

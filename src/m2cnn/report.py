@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import cv2
 import numpy as np
 
-from m2cnn.errors import MissingExtra, require
-from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
+from m2cnn.grades import DISCLAIMER, GRADES, Grading
+from m2cnn.plots import COLOURS, confusion_svg, curves_svg, histogram_svg
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; --accent: #b3541e }
@@ -44,9 +42,6 @@ th:first-child, td:first-child { text-align: left }
 td.number { white-space: nowrap }
 @media print { body { max-width: none } figure, .cards > div { break-inside: avoid } }
 """
-# Five steps of one hue order that colour-blind readers tell apart (Okabe and Ito), from healthy to proliferative.
-COLOURS = ("#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00")
-TWO = ("#0072B2", "#D55E00")  # two groups in one plot, of the same palette
 
 
 def page(title: str, lead: str, sections: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
@@ -133,190 +128,21 @@ def legend() -> str:
 
 def curves(history: Sequence[dict[str, Any]]) -> str:
     """`curves_svg` as a picture in a page."""
-    return _plot(curves_svg(history), "Loss and validation kappa, pass by pass")
-
-
-def curves_svg(history: Sequence[dict[str, Any]]) -> bytes:
-    """Loss and validation kappa by pass; a line where a stage begins."""
-    figure, (left, right) = _figure(2)
-    passes = np.arange(1, len(history) + 1)
-    left.plot(passes, [row["train_loss"] for row in history], "o-", ms=3, label="training")
-    left.plot(passes, [row["val_loss"] for row in history], "s--", ms=3, label="validation")
-    left.set(xlabel="pass", ylabel="loss")
-    left.legend(frameon=False)
-    right.plot(passes, [row["val_kappa"] for row in history], "o-", ms=3, color="#D55E00")
-    right.set(xlabel="pass", ylabel="quadratic weighted kappa, validation", ylim=(min(0, *right.get_ylim()), 1))
-    for n in range(1, len(history)):
-        if history[n]["stage"] != history[n - 1]["stage"]:
-            for axes in (left, right):
-                axes.axvline(n + 0.5, color="0.6", lw=1)
-            right.text(n + 0.6, 0.03, f"{history[n]['size']} px, {history[n]['cells']} cells", color="0.4", fontsize=8)
-    return _svg(figure)
+    return plot(curves_svg(history), "Loss and validation kappa, pass by pass")
 
 
 def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     """The confusion matrix with its counts; rows are the truth."""
-    figure, (axes,) = _figure(1)
-    counts = np.asarray(confusion)
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1.4)
-    for (row, column), count in np.ndenumerate(counts):
-        axes.text(column, row, str(count), ha="center", va="center")
-    axes.set(xlabel="graded", ylabel="truth", xticks=range(NUM_GRADES), yticks=range(NUM_GRADES))
-    rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(counts))
-    return f'<div class="small">{_plot(_svg(figure), f"Confusion matrix: {rows}")}</div>'
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of `lines_svg`. places: where on the axis.  values, low, high: with their interval, NaN for none.
-
-    reference: somebody else's values at the same places, drawn hollow.
-    """
-
-    name: str
-    colour: str
-    places: Sequence[float]
-    values: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-    reference: Sequence[float]
-
-
-def lines_svg(
-    panels: Sequence[tuple[str, Sequence[Line]]], ticks: Sequence[str], label: str, reference: str, form: str = "svg"
-) -> bytes:
-    """Lines with intervals over the same axis, in panels; `reference` names what is drawn hollow. form: svg or png."""
-    figure, every = _figure(len(panels), 4.6)
-    for axes, (title, lines) in zip(every, panels, strict=True):
-        for number, line in enumerate(lines):
-            _line(axes, line, (number - (len(lines) - 1) / 2) * 0.06)
-        if reference:
-            axes.plot([], [], "o", mfc="none", color="0.4", ms=7, label=reference)
-        axes.set(title=title, ylabel=label, xticks=range(len(ticks)), xticklabels=ticks, xlim=(-0.4, len(ticks) - 0.6))
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-    lowest = min(axes.get_ylim()[0] for axes in every)
-    highest = max(axes.get_ylim()[1] for axes in every)
-    for axes in every:
-        axes.set_ylim(lowest, highest)
-    return _picture(figure, form)
-
-
-def _line(axes: Any, line: Line, aside: float) -> None:
-    """A line a little aside, so that its intervals do not cover the others'."""
-    places = np.asarray(line.places) + aside
-    values = np.asarray(line.values, float)
-    reach = np.abs(np.array([line.low, line.high], float) - values)
-    style = {"color": line.colour, "mec": "0.3", "ms": 6, "capsize": 3, "lw": 1.6}
-    axes.errorbar(places, values, np.nan_to_num(reach), fmt="o-", label=line.name, **style)
-    axes.plot(places, line.reference, "o:", mfc="none", color=line.colour, ms=7, lw=0.8)
-
-
-def dots_svg(
-    rows: Sequence[tuple[str, Sequence[float], float]], label: str, reference: str, form: str = "svg"
-) -> bytes:
-    """A line for each (name, (value, low, high), somebody else's value), the first on top; NaN for what there is not.
-
-    label: of the axis.  reference: names what is drawn hollow.  form: svg or png.
-    """
-    figure, (axes,) = _figure(1, 1.4 + 0.34 * len(rows))
-    figure.set_figwidth(7)
-    places = np.arange(len(rows))[::-1]
-    values, low, high = np.array([numbers for _, numbers, _ in rows], float).reshape(-1, 3).T
-    style = {"color": TWO[0], "mec": "0.3", "ms": 7, "capsize": 3, "lw": 1.6}
-    axes.errorbar(values, places, xerr=np.nan_to_num([values - low, high - values]), fmt="o", label="here", **style)
-    axes.plot([other for *_, other in rows], places, "o", mfc="none", color=TWO[1], ms=7, label=reference)
-    axes.set(xlabel=label, yticks=places, yticklabels=[name for name, *_ in rows], ylim=(-0.6, len(rows) - 0.4))
-    axes.grid(axis="x", color="0.9")
-    axes.set_axisbelow(True)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
-    return _picture(figure, form)
-
-
-def curves_by_place_svg(
-    panels: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[float]]]]], place: str, label: str, form: str = "svg"
-) -> bytes:
-    """Curves (name, colour, positive values) over 0..1, in panels with one logarithmic axis. form: svg or png."""
-    figure, every = _figure(len(panels), 4.2)
-    for axes, (title, curves) in zip(every, panels, strict=True):
-        for name, colour, values in curves:
-            axes.plot(np.linspace(0, 1, len(values)), values, color=colour, lw=1.4, label=name)
-        axes.set(title=title, xlabel=place, ylabel=label, yscale="log")
-        axes.grid(axis="y", color="0.9")
-        if curves:
-            axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-        else:
-            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-    reach = [limit for axes in every if axes.lines for limit in axes.get_ylim()]
-    for axes in every:
-        axes.set_ylim(min(reach, default=0.1), max(reach, default=1.0))
-    return _picture(figure, form)
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is installed; the plots of this file need it."""
-    try:
-        require("matplotlib", "train")
-    except MissingExtra:
-        return False
-    return True
+    rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(confusion))
+    return f'<div class="small">{plot(confusion_svg(confusion), f"Confusion matrix: {rows}")}</div>'
 
 
 def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic: bool = False, text: str = "") -> str:
-    """Shares of the values (N,) of one or two groups over their range; the outermost bars hold all that lies beyond.
-
-    label: of the axis.  logarithmic: the axis is.  text: what a reader who cannot see it should know.
-    """
-    figure, (axes,) = _figure(1, 2.3)
-    lowest, highest = np.percentile(np.concatenate([values for _, values in groups]), (0.5, 99.5))
-    room = max(highest - lowest, 1e-3 * abs(highest), 1e-6) * 0.02
-    edges = np.linspace(lowest - room, highest + room, 31)
-    if logarithmic:
-        edges = np.geomspace(max(lowest, 1e-3) * 0.98, max(highest, 1e-3) * 1.02, 31)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(_ticks(edges))
-        axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
-        axes.minorticks_off()
-    for (name, values), colour, filled in zip(groups, TWO, (True, False), strict=False):
-        height = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
-        axes.stairs(100 * height, edges, fill=filled, color=colour, alpha=0.6 if filled else 1, lw=2, label=name)
-    axes.set(xlabel=label, ylabel="% of photographs")
-    if len(groups) > 1:
-        figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
-    return _plot(_svg(figure), text or label)
+    """`histogram_svg` as a picture in a page. text: what a reader who cannot see it should know."""
+    return plot(histogram_svg(groups, label, logarithmic), text or label)
 
 
-def _ticks(edges: np.ndarray) -> Any:
-    """Five round places along a logarithmic axis."""
-    from matplotlib.ticker import FixedLocator
-
-    places = np.geomspace(edges[0], edges[-1], 7)[1:-1]
-    return FixedLocator(sorted({float(f"{place:.2g}") for place in places}))
-
-
-def _figure(columns: int, height: float = 3.4) -> tuple[Any, Sequence[Any]]:
-    require("matplotlib", "train")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns, height), layout="constrained")
-    return figure, np.atleast_1d(figure.subplots(1, columns))
-
-
-def _svg(figure: Any) -> bytes:
-    return _picture(figure, "svg")
-
-
-def _picture(figure: Any, form: str) -> bytes:
-    from matplotlib import rc_context
-
-    file = io.BytesIO()
-    # Without a date and with names that are not random: the same run gives the same picture.
-    with rc_context({"svg.hashsalt": "m2cnn"}):
-        figure.savefig(file, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
-    return file.getvalue()
-
-
-def _plot(svg: bytes, text: str) -> str:
+def plot(svg: bytes, text: str) -> str:
+    """A plot in a page. text: what it shows, for who cannot see it."""
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     return f'<div class="plot"><img src="{uri}" alt="{escape(text)}"></div>'

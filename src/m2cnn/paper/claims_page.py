@@ -21,7 +21,6 @@ from m2cnn.paper.grid import forward_work
 from m2cnn.paper.lesions import LARGE, SMALL
 from m2cnn.paper.running import read_failed
 from m2cnn.paper.speed import MARGIN
-from m2cnn.report import can_plot
 from m2cnn.tables import table_bytes, write_atomically
 
 NAMES = ("claims.md", "claims.csv", "lesions.svg", "noise.svg", "gradients.svg")
@@ -69,10 +68,9 @@ def write_report(
     found = Findings(sources, noise, measured, every_part(sources, noise, measured), read_failed(out), command)
     write_atomically(out / "claims.md", to_markdown(found).encode())
     write_atomically(out / "claims.csv", to_csv(found.parts))
-    if can_plot():
-        write_atomically(out / "lesions.svg", lesions_plot(sources))
-        write_atomically(out / "noise.svg", noise_plot(noise))
-        write_atomically(out / "gradients.svg", gradients_plot(sources, measured))
+    write_atomically(out / "lesions.svg", lesions_plot(sources))
+    write_atomically(out / "noise.svg", noise_plot(noise))
+    write_atomically(out / "gradients.svg", gradients_plot(sources, measured))
     return found
 
 

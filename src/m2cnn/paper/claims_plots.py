@@ -12,7 +12,7 @@ from m2cnn.paper.ablation import ARMS
 from m2cnn.paper.claims import RUNGS, SIZE_ALONE, Source, shares
 from m2cnn.paper.gradients import END, START, WEIGHT, Measurement
 from m2cnn.paper.lesions import SMALL
-from m2cnn.report import COLOURS, Line, curves_by_place_svg, lines_svg
+from m2cnn.plots import COLOURS, Line, curves_by_place_svg, lines_svg
 
 DISTINCT = (COLOURS[0], COLOURS[1], COLOURS[4], COLOURS[3])  # without the yellow one
 PAINT = dict(zip(SIZE_ALONE, DISTINCT, strict=True))

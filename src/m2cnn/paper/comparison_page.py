@@ -22,7 +22,7 @@ from m2cnn.paper.page import METRICS, SPLITS, Results, digits, estimated, full, 
 from m2cnn.paper.progress import duration
 from m2cnn.paper.running import Plan
 from m2cnn.paper.statistics import Gap, Key
-from m2cnn.report import can_plot, dots_svg
+from m2cnn.plots import dots_svg
 from m2cnn.systems import SYSTEMS
 from m2cnn.tables import table_bytes, write_atomically
 
@@ -81,8 +81,7 @@ def write_report(out: Path, plan: Plan, replicates: int = 2000, reference: str =
     write_atomically(out / NAMES[0], to_markdown(page).encode())
     write_atomically(out / NAMES[1], to_csv(page))
     write_atomically(out / NAMES[2], orderings_csv(page.orderings))
-    if can_plot():
-        write_atomically(out / NAMES[3], plot(page))
+    write_atomically(out / NAMES[3], plot(page))
     return page
 
 

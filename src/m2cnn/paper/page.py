@@ -18,7 +18,7 @@ from m2cnn.paper.grid import Cell
 from m2cnn.paper.progress import duration
 from m2cnn.paper.running import Plan, read_failed
 from m2cnn.paper.statistics import Gap, Key, Measured
-from m2cnn.report import COLOURS, Line, can_plot, lines_svg
+from m2cnn.plots import COLOURS, Line, lines_svg
 from m2cnn.tables import table_bytes, write_atomically
 
 METRICS = {"qwk": "kappa", "accuracy": "accuracy", "mse": "MSE of severity"}
@@ -69,8 +69,7 @@ def write_report(out: Path, plan: Plan, replicates: int = 2000) -> Results:
     write_atomically(out / "ablation.md", to_markdown(results, found).encode())
     write_atomically(out / "ablation.csv", to_csv(results))
     write_atomically(out / "verdicts.csv", verdicts_csv(found))
-    if can_plot():
-        write_atomically(out / "ablation.svg", plot(results))
+    write_atomically(out / "ablation.svg", plot(results))
     return results
 
 

@@ -16,8 +16,8 @@ from m2cnn.profile.statistics import REPLICATES, shares
 from m2cnn.profile.suspicious import ENOUGH, FAR, kind_of, some_of_each_kind
 from m2cnn.profile.table import Table
 from m2cnn.profile.twins import faults
-from m2cnn.profile.words import INTERVAL, NO_PLOTS, PLAIN, PRIVATE, card, listed, many, number, share
-from m2cnn.report import can_plot, grade_bar, legend, page, table
+from m2cnn.profile.words import INTERVAL, PLAIN, PRIVATE, card, listed, many, number, share
+from m2cnn.report import grade_bar, legend, page, table
 
 SIZES = ("diameter", "reach", "cut")
 COLOURS_AND_LIGHT = ("stretch", "redness", "blueness", "saturation", "brightness", "unevenness", "clipped")
@@ -47,7 +47,7 @@ def profile_page(found: Profile, pictures: bool = True) -> str:
 
 def notes(pictures: bool) -> list[str]:
     """What must not be overlooked on either page."""
-    return [PRIVATE if pictures else PLAIN, *([] if can_plot() else [NO_PLOTS])]
+    return [PRIVATE if pictures else PLAIN]
 
 
 # Grades, patients, eyes

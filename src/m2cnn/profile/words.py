@@ -12,7 +12,7 @@ from m2cnn.bootstrap import Estimate
 from m2cnn.metrics import Floats
 from m2cnn.profile.measures import Measure
 from m2cnn.profile.statistics import Counted
-from m2cnn.report import can_plot, histogram
+from m2cnn.report import histogram
 
 INTERVAL = "In brackets: 95 % intervals from resampled patients."
 PRIVATE = (
@@ -20,7 +20,6 @@ PRIVATE = (
     "--no-pictures writes it without."
 )
 PLAIN = "Photographs are named by their row in the manifest (the header is row 1); no picture and no patient is shown."
-NO_PLOTS = "Without plots: matplotlib is not installed (pip install 'm2cnn[train]')."
 
 
 def share(counted: Counted) -> str:
@@ -63,14 +62,14 @@ def middle(measure: Measure, values: Floats) -> str:
 
 
 def card(measure: Measure, groups: Sequence[tuple[str, Floats]], says: Sequence[str] = ()) -> str:
-    """One measure: its plot where there is matplotlib, its quantiles, what it is, and what is to be said."""
+    """One measure: its plot, its quantiles, what it is, and what is to be said."""
     known = [(name, values[np.isfinite(values)]) for name, values in groups]
     known = [(name, values) for name, values in known if len(values)]
     if not known:
         return ""
     one = len(groups) == 1
     quantiles = [f"{'' if one else name + ': '}{middle(measure, v)} (n = {len(v):,})" for name, v in known]
-    plot = _plot(measure, known, f"{measure.title}: {'; '.join(quantiles)}") if can_plot() else ""
+    plot = _plot(measure, known, f"{measure.title}: {'; '.join(quantiles)}")
     lines = "".join(f"<p>{escape(line)}</p>" for line in quantiles)
     strong = "".join(f"<p><strong>{escape(line)}</strong></p>" for line in says)
     meaning = f"<p><small>{escape(measure.meaning)}.</small></p>"
