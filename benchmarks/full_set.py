@@ -3,7 +3,7 @@
     python benchmarks/full_set.py [RECIPE] [--photographs 35126] [--batch 2] [--steps 2] [--flops 1.5e14]
 
 For every stage of every member: one photograph's multiply-adds, the images per second of a whole training step
-(forward, backward, optimiser) on pictures of noise, hours for all passes from it, and the memory that a step takes: what
+(forward, backward, optimiser) on pictures of noise, hours for all passes from it, and the memory of a step: what
 is kept for the backward pass, counted tensor by tensor and multiplied up to the recipe's batch, and the weights with
 what belongs to them. On a GPU, which is taken where there is one, the batch is the recipe's and the memory is what was
 in use at most.

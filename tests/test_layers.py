@@ -25,17 +25,19 @@ LAYERS = [
     "part recalibrate finetune",
     "profile explain",
     "card_groups card card_evidence card_page",
+    "reporting",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_card cli_data cli_table cli_systems cli_patients cli_explain",
+    "cli_card cli_data cli_table cli_systems cli_patients cli_explain cli_report",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"plots"}}
 HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration", "intervals", "simulated"}}
+HOMES |= {"reportlab": {"reporting.pdf"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}}
 HOMES |= {"onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}
 BASE = (
@@ -68,6 +70,8 @@ BASE = (
     "recalibrate",
     "packaged",
     "card_page",
+    "plots",
+    "reporting",
 )
 
 

@@ -6,7 +6,7 @@ photographs themselves, where they are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +14,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2cnn import subgroups
 from m2cnn.checks import check_keys
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import read_data
 from m2cnn.data.survey import Seen, survey
-from m2cnn.errors import DataError
 from m2cnn.predictions import NO_GRADE, Predictions, told_sources
 from m2cnn.profile.findings import STRETCHED
 from m2cnn.profile.look import CODE, look_at_all
-from m2cnn.summary import summarise
+from m2cnn.subgroups import graded_rows
 
 KINDS = ("source", "eye", "colour", "field")
 SHOWN = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity")
-UNKNOWN = "unknown"
 EDGES = (0, 350, 700, 1400)  # px, of the field's diameter
 
 
@@ -63,9 +61,10 @@ def groups_of(
     p = predictions.select(predictions.grade != NO_GRADE)
     labels = {"eye": dict(zip(p.image, p.eye, strict=True)), "source": _sources(folder)}
     if data is not None:
-        labels |= _labels_of(_measured(p, read_data(data, images), data), memory)
-    columns = {by: np.array([labels.get(by, {}).get(image) or UNKNOWN for image in p.image]) for by in KINDS}
-    return tuple(group for by in KINDS for group in _groups(p, by, columns[by], replicates))
+        labels |= _labels_of(graded_rows(read_data(data, images), p, data), memory)
+    columns = {by: [labels.get(by, {}).get(image, "") for image in p.image] for by in KINDS}
+    told = {by: values for by, values in columns.items() if any(values)}
+    return tuple(map(_kept, sorted(subgroups.groups_of(p, told, replicates), key=_order)))
 
 
 def _sources(folder: Path) -> dict[str, str]:
@@ -73,14 +72,6 @@ def _sources(folder: Path) -> dict[str, str]:
     if (folder.parent / "manifest.csv").is_file():
         return {row.image: row.source for row in read_data(folder.parent)}
     return told_sources(folder)
-
-
-def _measured(p: Predictions, manifest: Manifest, data: str | Path) -> Manifest:
-    wanted = set(p.image)
-    rows = tuple(row for row in manifest if row.image in wanted)
-    if not rows:
-        raise DataError(data, "it has none of the photographs that were graded", "their manifest", "Name it by --data.")
-    return Manifest(rows, manifest.root)
 
 
 def _labels_of(manifest: Manifest, memory: str | Path | None) -> dict[str, dict[str, str]]:
@@ -112,14 +103,12 @@ def field_class(diameter: float) -> str:
     return f"{low} px or more" if place == len(EDGES) else f"{low} to {EDGES[place] - 1} px"
 
 
-def _groups(p: Predictions, by: str, names: NDArray[np.str_], replicates: int) -> Iterator[Group]:
-    for name in sorted(set(names.tolist()), key=_order) if set(names) != {UNKNOWN} else ():
-        part = p.select(names == name)
-        metrics = summarise(part, replicates)["metrics"]
-        kept = {metric: metrics[metric] for metric in SHOWN}
-        yield Group(by, name, len(part), len(np.unique(part.patient)), kept)
+def _kept(group: subgroups.Group) -> Group:
+    metrics = {metric: group.summary["metrics"][metric] for metric in SHOWN}
+    return Group(group.column, group.value, group.photographs, group.patients, metrics)
 
 
-def _order(name: str) -> tuple[bool, int, str]:
-    first = name.partition(" ")[0]
-    return name == UNKNOWN, int(first) if first.isdigit() else 0, name
+def _order(group: subgroups.Group) -> tuple[int, bool, int, str]:
+    first = group.value.partition(" ")[0]
+    number = int(first) if first.isdigit() else 0
+    return KINDS.index(group.column), group.value == subgroups.UNKNOWN, number, group.value

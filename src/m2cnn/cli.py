@@ -17,6 +17,7 @@ from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
 from m2cnn.cli_patients import patients, patients_options
+from m2cnn.cli_report import report, report_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
@@ -27,7 +28,7 @@ from m2cnn.cli_table import (
     table_comparison,
     table_options,
 )
-from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, typed, verb
+from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, prevalence_option, prevalences, typed, verb
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 from m2cnn.packaged import DEFAULT, located, repair
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_options(verb(verbs, "evaluate", evaluate, "measure a bundle on a labelled set"))
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     patients_options(verb(verbs, "patients", patients, "what predictions of photographs say of eyes and patients"))
+    report_options(verb(verbs, "report", report, "what predictions are worth, as a page and a PDF"))
     card_options(verb(verbs, "card", card, "a model card: what a model is, for whom, and what was measured of it"))
     explain_options(verb(verbs, "explain", explain, "maps of where a grade comes from"))
     score_options(verb(verbs, "explain-score", explain_score, "what such maps are worth, beside marked lesions"))
@@ -285,13 +287,7 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--trained-on", default="refuse", help="photographs the model knows: refuse (default) or skip")
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
-    one.add_argument(
-        "--prevalence",
-        action="append",
-        default=[],
-        metavar="[NAME=]SHARE",
-        help="predictive values where this share has it too: 0.08 (referable) or any=0.3; may be repeated",
-    )
+    prevalence_option(one)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -309,7 +305,7 @@ def evaluate(options: argparse.Namespace) -> None:
     manifest = open_data(options.data, options.images)
     settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
     settings |= {"trained_on": options.trained_on, "memory": options.cache, "command": typed()}
-    settings["prevalence"] = dict(map(_prevalence, options.prevalence))
+    settings["prevalence"] = prevalences(options.prevalence)
     if options.split == "lockbox":
         home = Path(options.data)
         settings["lockbox"] = home.parent if home.is_file() else home
@@ -321,19 +317,11 @@ def _evaluate_anyones(options: argparse.Namespace) -> None:
     from m2cnn.summary import to_text
 
     settings = {"system": options.system, "missing": options.missing, "replicates": options.replicates}
-    settings["prevalence"] = dict(map(_prevalence, options.prevalence))
+    settings["prevalence"] = prevalences(options.prevalence)
     summary = evaluate_anyones(options.predictions, options.out, truth=options.truth, **settings)
     for note in summary["context"]["notes"]:
         print(note)
     print(to_text(summary))
-
-
-def _prevalence(word: str) -> tuple[str, float]:
-    name, _, share = word.rpartition("=")
-    try:
-        return name or "referable", float(share)
-    except ValueError as cause:
-        raise SettingError("--prevalence", word, "NAME=SHARE", "Such as referable=0.08.") from cause
 
 
 def _compare_options(one: argparse.ArgumentParser) -> None:

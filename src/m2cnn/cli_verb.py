@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 
+from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
 
 OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -14,6 +16,29 @@ OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def typed() -> str:
     """The command as it was typed, to be kept beside what it makes."""
     return shlex.join(["m2cnn", *sys.argv[1:]])
+
+
+def prevalence_option(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--prevalence",
+        action="append",
+        default=[],
+        metavar="[NAME=]SHARE",
+        help="predictive values where this share has it too: 0.08 (referable) or any=0.3; may be repeated",
+    )
+
+
+def prevalences(words: Sequence[str]) -> dict[str, float]:
+    """What was given to that option: the share of an end-point by its name."""
+    return dict(map(_prevalence, words))
+
+
+def _prevalence(word: str) -> tuple[str, float]:
+    name, _, share = word.rpartition("=")
+    try:
+        return name or "referable", float(share)
+    except ValueError as cause:
+        raise SettingError("--prevalence", word, "NAME=SHARE", "Such as referable=0.08.") from cause
 
 
 def verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:

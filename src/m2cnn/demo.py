@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import cv2
-
 from m2cnn.bundle import Bundle
 from m2cnn.data.manifest import Manifest, Row, read_manifest, write_manifest
 from m2cnn.data.rendered import render_manifest
@@ -15,12 +13,13 @@ from m2cnn.grades import DISCLAIMER
 from m2cnn.part import read_history
 from m2cnn.photograph import read_image
 from m2cnn.recipe import load_recipe
-from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page
+from m2cnn.report import confusion_plot, curves, graded_figure, legend, metrics_table, page, shrunk
 from m2cnn.summary import TOLD, read_metrics
 from m2cnn.train import RUN, resume, train
 
 PATIENTS, SIZE, SEED = 480, 448, 2018
 SHOWN = 10
+SIDE = 320  # px, of a photograph on the page
 EASY = (
     "<p>Rendered eyes are easy: from grade 2 on haemorrhages are plain to see, so that referable eyes are hardly ever "
     "missed. Patients are not like that, and none of these numbers is about them.</p>"
@@ -71,7 +70,7 @@ def demo_page(bundle: Bundle, manifest: Manifest, summary: dict) -> str:
     shown = some_of_each_grade(manifest.select("test").rows, SHOWN)
     gradings = Grader.load(bundle.folder).grade_all(manifest.path(row) for row in shown)
     figures = (
-        graded_figure(_thumbnail(manifest.path(row)), grading, row.grade)
+        graded_figure(shrunk(read_image(manifest.path(row)), SIDE), grading, row.grade)
         for row, grading in zip(shown, gradings, strict=True)
     )
     sections = [
@@ -95,9 +94,3 @@ def some_of_each_grade(rows: tuple[Row, ...], count: int) -> list[Row]:
         places[row.grade] = places.get(row.grade, -1) + 1
         turns.append((places[row.grade], row.grade, row.image, row))
     return [row for *_, row in sorted(turns, key=lambda turn: turn[:3])[:count]]
-
-
-def _thumbnail(path: Path, side: int = 320):
-    picture = read_image(path)
-    scale = side / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -321,3 +321,21 @@ def average_precision(positive: ArrayLike, score: ArrayLike, weights: ArrayLike 
     ranking = rank(positive, score)
     every = check_weights(weights, len(ranking.positives) + len(ranking.negatives))
     return float(average_precision_of_ranking(ranking, every))
+
+
+def roc_curve(positive: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats]:
+    """1 - specificity and sensitivity (M,) at every score from which an entry can be called positive, both from 0 to 1.
+
+    Raises DataError where there are no positives or nothing else. Of scores 1, 2 (positive), 3:
+
+    >>> [list(map(float, axis)) for axis in roc_curve([0, 1, 0], [1, 2, 3])]
+    [[0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+    label, value = check_grades(positive, "positive", classes=2).astype(bool), check_finite(score, "score")
+    check_lengths(label, value, "positive and score")
+    if label.all() or not label.any():
+        raise DataError("roc_curve", "one class alone", "positives and others", "Measure on both.")
+    order = np.argsort(-value, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(value[order])), len(value) - 1)  # equal scores are called together
+    caught, wrong = np.cumsum(label[order])[last], np.cumsum(~label[order])[last]
+    return np.append(0.0, wrong / (~label).sum()), np.append(0.0, caught / label.sum())

@@ -133,6 +133,75 @@ def curves_by_place_svg(
     return _picture(figure, form)
 
 
+def roc_svg(
+    curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    points: Sequence[tuple[str, float, float]] = (),
+    form: str = "svg",
+) -> bytes:
+    """Curves (name, 1 - specificity, sensitivity), and operating points (name, 1 - specificity, sensitivity).
+
+    form: svg or png.
+    """
+    figure, (axes,) = _figure(1, 3.7)
+    figure.set_figwidth(7.2)
+    axes.plot([0, 1], [0, 1], color="0.7", lw=1)
+    for (name, across, up), colour, dashes in zip(curves, (*TWO, COLOURS[1]), ("-", "--", "-."), strict=False):
+        axes.plot(across, up, dashes, color=colour, lw=1.8, label=name)
+    for (name, across, up), mark in zip(points, ("D", "s", "^", "v"), strict=False):
+        axes.plot(across, up, mark, color="k", ms=7, label=name)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set_aspect("equal")
+    figure.legend(frameon=False, fontsize=8, loc="outside right center")
+    return _picture(figure, form)
+
+
+def reliability_svg(
+    panels: Sequence[tuple[str, Sequence[tuple[float, float, float, float, int]]]], form: str = "svg"
+) -> bytes:
+    """Panels of (chance that was stated, share that came true, low, high, photographs); on the diagonal, they agree.
+
+    form: svg or png.
+    """
+    figure, every = _figure(len(panels), 3.9)
+    for axes, (title, points) in zip(every, panels, strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", lw=1)
+        chance, happened, low, high = np.array(points, float).reshape(-1, 5).T[:4]
+        reach = np.nan_to_num([happened - low, high - happened])
+        axes.errorbar(chance, happened, np.maximum(reach, 0), fmt="o", color=TWO[0], capsize=3, ms=5)
+        for each, *_, n in points:
+            axes.text(each, -0.12, str(n), ha="center", fontsize=6, color="0.4")
+        axes.set(title=title, xlabel="stated chance (below: photographs)", ylabel="came true")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.17, 1.02))
+    return _picture(figure, form)
+
+
+def severity_svg(
+    groups: Sequence[Sequence[float]], lines: Sequence[tuple[str, float]] = (), form: str = "svg"
+) -> bytes:
+    """Severities of each true grade: every photograph a point, a box from quartile to quartile, its median a line.
+
+    lines: (name, severity), drawn across.  form: svg or png.
+    """
+    figure, (axes,) = _figure(1, 3.6)
+    figure.set_figwidth(7)
+    rng = np.random.default_rng(0)
+    for grade, values in enumerate(groups):
+        aside = rng.uniform(-0.28, 0.28, len(values))
+        axes.plot(grade + aside, values, "o", ms=2.5, color=COLOURS[grade], mec="0.4", mew=0.2, alpha=0.7)
+    held = [(grade, values) for grade, values in enumerate(groups) if len(values)]
+    if held:
+        style = {"widths": 0.6, "showfliers": False, "medianprops": {"color": "k", "lw": 1.8}, "whis": (5, 95)}
+        axes.boxplot([values for _, values in held], positions=[grade for grade, _ in held], **style)
+    for (name, severity), dashes in zip(lines, ("--", ":"), strict=False):
+        axes.axhline(severity, color="0.2", lw=1, ls=dashes, label=f"{name}: {severity:.2f}")
+    ticks = [f"{grade}\n(n = {len(values)})" for grade, values in enumerate(groups)]
+    axes.set(xlabel="true grade", ylabel="severity given", ylim=(-0.1, NUM_GRADES - 0.9))
+    axes.set_xticks(range(len(groups)), ticks)
+    if lines:
+        figure.legend(frameon=False, fontsize=8, loc="outside right center")
+    return _picture(figure, form)
+
+
 def histogram_svg(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic: bool = False) -> bytes:
     """Shares of the values (N,) of one or two groups over their range; the outermost bars hold all that lies beyond.
 
@@ -180,3 +249,10 @@ def _picture(figure: Any, form: str = "svg") -> bytes:
     with rc_context({"svg.hashsalt": "m2cnn"}):
         figure.savefig(file, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
+
+
+def font_file(bold: bool = False) -> str:
+    """DejaVu Sans, which matplotlib brings: Latin, Greek, Cyrillic and more."""
+    from matplotlib import get_data_path
+
+    return f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf"

@@ -24,6 +24,8 @@ figure { margin: 0 }
 figure img, .plot img { width: 100%; height: auto; border-radius: 6px }
 .plot img { background: #fff; max-width: 46rem }
 .small img { max-width: 22rem }
+caption { text-align: left; font-size: .9rem; padding: .3rem 0 }
+nav ul { columns: 14rem; padding-left: 1.2rem }
 figcaption { font-size: .9rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse }
@@ -32,7 +34,7 @@ th:first-child, td:first-child { text-align: left }
 .bar { display: flex; height: .6rem; margin-top: .2rem; border: 1px solid var(--line) }
 .bar span { display: block }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.5rem }
-.cards h3 { margin: 0 }
+.cards h3 { margin: 0; overflow-wrap: anywhere }
 .cards p { margin: .3rem 0 }
 .thumbs { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
 .thumbs figcaption { overflow-wrap: anywhere }
@@ -40,26 +42,60 @@ th:first-child, td:first-child { text-align: left }
 .pair > * { flex: 1; min-width: 0 }
 .text { text-align: left }
 td.number { white-space: nowrap }
-@media print { body { max-width: none } figure, .cards > div { break-inside: avoid } }
+@media print {
+  body { max-width: none }
+  figure, .cards > div, .plot { break-inside: avoid }
+  h2, h3, caption { break-after: avoid }
+  nav { display: none }
+  .scroll { overflow: visible }
+}
 """
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
-    """A whole HTML page; `sections` are (heading, HTML), `notes` are sentences that nobody may overlook."""
-    body = "".join(f"<section><h2>{escape(heading)}</h2>{html}</section>" for heading, html in sections)
+def page(
+    title: str,
+    lead: str | Sequence[str],
+    sections: Sequence[tuple[str, str]],
+    notes: Sequence[str] = (),
+    contents: bool = False,
+) -> str:
+    """A whole HTML page; `sections` are (heading, HTML), `notes` are sentences that nobody may overlook.
+
+    contents: with a list of the sections on top.
+    """
+    body = "".join(
+        f'<section id="s{n}"><h2>{escape(heading)}</h2>{html}</section>' for n, (heading, html) in enumerate(sections)
+    )
+    links = "".join(f'<li><a href="#s{n}">{escape(heading)}</a></li>' for n, (heading, _) in enumerate(sections))
+    listed = f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if contents else ""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     warnings = "".join(f'<p class="note"><strong>{escape(text)}</strong></p>' for text in (*notes, DISCLAIMER))
-    note = f'<p class="lead">{escape(lead)}</p>{warnings}'
+    leads = "".join(f'<p class="lead">{escape(line)}</p>' for line in ([lead] if isinstance(lead, str) else lead))
     return (
         f'<!doctype html><html lang="en"><head>{head}<title>{escape(title)}</title><style>{STYLE}</style></head>'
-        f"<body><h1>{escape(title)}</h1>{note}{body}</body></html>\n"
+        f"<body><main><h1>{escape(title)}</h1>{leads}{warnings}{listed}{body}</main></body></html>\n"
     )
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG."""
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def shrunk(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture whose longer side is `side` px, or the same where it is not longer."""
+    scale = side / max(picture.shape[:2])
+    return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def jpeg_uri(data: bytes) -> str:
+    """A JPEG as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def data_uri(picture: np.ndarray) -> str:
     """(H, W, 3) uint8 RGB as a JPEG data URI."""
-    data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return jpeg_uri(jpeg(picture))
 
 
 def graded_figure(picture: np.ndarray, grading: Grading, truth: int | None) -> str:
@@ -88,7 +124,7 @@ def grade_bar(shares: Sequence[float], what: str) -> str:
     return f'<div class="bar" role="img" aria-label="{escape(what)} {text}" title="{text}">{spans}</div>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1, caption: str = "") -> str:
     """A table of plain text, the first cell of a row heads it; the first `text` columns are words, the rest numbers."""
 
     def cell(kind: str, column: int, content: str, scope: str = "") -> str:
@@ -101,7 +137,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> 
         for row in rows
     )
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    over = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table>{over}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def metrics_table(summary: dict[str, Any], titles: dict[str, str]) -> str:
@@ -134,7 +171,7 @@ def curves(history: Sequence[dict[str, Any]]) -> str:
 def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     """The confusion matrix with its counts; rows are the truth."""
     rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(confusion))
-    return f'<div class="small">{plot(confusion_svg(confusion), f"Confusion matrix: {rows}")}</div>'
+    return plot(confusion_svg(confusion), f"Confusion matrix: {rows}", "plot small")
 
 
 def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic: bool = False, text: str = "") -> str:
@@ -142,7 +179,7 @@ def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic:
     return plot(histogram_svg(groups, label, logarithmic), text or label)
 
 
-def plot(svg: bytes, text: str) -> str:
-    """A plot in a page. text: what it shows, for who cannot see it."""
+def plot(svg: bytes, text: str, look: str = "plot") -> str:
+    """A plot in a page. text: what it shows, for who cannot see it.  look: its classes."""
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    return f'<div class="plot"><img src="{uri}" alt="{escape(text)}"></div>'
+    return f'<div class="{look}"><img src="{uri}" alt="{escape(text)}"></div>'

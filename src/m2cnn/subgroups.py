@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from m2cnn.data.manifest import Manifest
 from m2cnn.errors import DataError
 from m2cnn.foreign_cells import meaning_of
 from m2cnn.predictions import NO_GRADE, Predictions
@@ -49,6 +50,16 @@ def groups_of(table: Predictions, labels: Mapping[str, Sequence[str]], replicate
             summary = summarise(part, replicates) if len(known) else None
             found.append(Group(column, str(value), len(part), len(np.unique(part.patient)), summary))
     return found
+
+
+def graded_rows(manifest: Manifest, predictions: Predictions, place: str | Path) -> Manifest:
+    """The rows of a manifest whose photographs were graded; DataError, naming `place`, where there are none."""
+    wanted = set(predictions.image.tolist())
+    rows = tuple(row for row in manifest if row.image in wanted)
+    if not rows:
+        got = "it has none of the photographs that were graded"
+        raise DataError(place, got, "their manifest", "Name it by --data.")
+    return Manifest(rows, manifest.root)
 
 
 def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:

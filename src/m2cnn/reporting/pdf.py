@@ -1,0 +1,159 @@
+"""A document as a PDF: A4, with bookmarks, page numbers and the disclaimer on every page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import partial
+from html import escape
+from typing import Any
+
+from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle, getSampleStyleSheet
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.platypus import Image, KeepTogether, ListFlowable, LongTable, Paragraph, SimpleDocTemplate, Spacer
+
+from m2cnn.grades import DISCLAIMER
+from m2cnn.plots import font_file
+from m2cnn.reporting.document import Block, Document, Gallery, Items, Plot, Shot, Table, Text
+
+MARGIN = 18 * mm
+WIDTH = A4[0] - 2 * MARGIN
+HIGH = 62 * mm  # of a photograph
+FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
+LONG = 34  # characters of a cell that decides how wide its column is
+
+
+def to_pdf(document: Document) -> bytes:
+    """The same document gives the same bytes."""
+    file = io.BytesIO()
+    template = _Template(file, document.title)
+    style = _styles()
+    story: list[Any] = [Paragraph(escape(document.title), style["Title"])]
+    story += [Paragraph(escape(line), style["Lead"]) for line in document.lead]
+    story += [Paragraph(escape(note), style["Note"]) for note in (*document.notes, DISCLAIMER)]
+    for section in document.sections:
+        story.append(_Heading(escape(section.title), style["Heading2"]))
+        for block in section.blocks:
+            story += _block(block, style)
+    footer = partial(_footer, title=document.title)
+    template.build(story, onFirstPage=footer, onLaterPages=footer)
+    return file.getvalue()
+
+
+class _Heading(Paragraph):
+    """A heading that is a bookmark too."""
+
+
+class _Template(SimpleDocTemplate):
+    def __init__(self, file: io.BytesIO, title: str):
+        super().__init__(
+            file,
+            pagesize=A4,
+            **dict.fromkeys(("leftMargin", "rightMargin", "topMargin"), MARGIN),
+            bottomMargin=MARGIN + 6 * mm,
+            title=title,
+            author="m2cnn",
+            subject=DISCLAIMER,
+            lang="en",
+            invariant=1,
+        )
+
+    def afterFlowable(self, flowable: Any) -> None:  # noqa: N802 - reportlab's name
+        if isinstance(flowable, _Heading):
+            key = f"section-{self.canv.getPageNumber()}-{flowable.text}"
+            self.canv.bookmarkPage(key)
+            self.canv.addOutlineEntry(flowable.getPlainText(), key, 0)
+
+
+def _footer(canvas: Any, template: Any, title: str) -> None:
+    canvas.saveState()
+    canvas.setFont(FONT, 7)
+    canvas.setFillGray(0.35)
+    canvas.drawString(MARGIN, 12 * mm, DISCLAIMER)
+    canvas.drawRightString(A4[0] - MARGIN, 12 * mm, f"{title}, page {canvas.getPageNumber()}")
+    canvas.restoreState()
+
+
+def _styles() -> dict[str, ParagraphStyle]:
+    pdfmetrics.registerFont(TTFont(FONT, font_file()))
+    pdfmetrics.registerFont(TTFont(BOLD, font_file(bold=True)))
+    sheet = getSampleStyleSheet()
+    body = ParagraphStyle("Body", sheet["BodyText"], fontName=FONT, fontSize=8.5, leading=12)
+    kept = {"keepWithNext": 1}
+    framed = {"borderColor": colors.HexColor("#b3541e"), "borderWidth": 1, "borderPadding": 4}
+    return {
+        "Title": ParagraphStyle("Title", sheet["Title"], fontName=BOLD, alignment=0, fontSize=17, leading=22),
+        "Heading2": ParagraphStyle(
+            "Heading2", sheet["Heading2"], fontName=BOLD, fontSize=12, spaceBefore=14, keepWithNext=1
+        ),
+        "Heading3": ParagraphStyle("Heading3", sheet["Heading4"], fontName=BOLD, fontSize=9, **kept),
+        "Body": body,
+        "Lead": ParagraphStyle("Lead", body, fontSize=10, leading=14),
+        "Note": ParagraphStyle("Note", body, **framed, spaceBefore=7, spaceAfter=7),
+        "Caption": ParagraphStyle(
+            "Caption", body, fontSize=7.5, textColor=colors.Color(0.25, 0.25, 0.25), keepWithNext=1
+        ),
+        "Cell": ParagraphStyle("Cell", body, fontSize=7, leading=9),
+        "Number": ParagraphStyle("Number", body, fontSize=7, leading=9, alignment=2),
+        "Head": ParagraphStyle("Head", body, fontSize=7, leading=9, fontName=BOLD),
+    }
+
+
+def _block(block: Block, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
+    match block:
+        case Text():
+            yield Paragraph(escape(block.text), style["Body"])
+        case Items():
+            if block.lead:
+                yield Paragraph(escape(block.lead), style["Body"])
+            yield ListFlowable(
+                [Paragraph(escape(item), style["Body"]) for item in block.items], bulletType="bullet", start="•"
+            )
+        case Table():
+            yield from _table(block, style)
+        case Plot():
+            yield _picture(block.png, WIDTH if block.wide else WIDTH / 2)
+        case Gallery():
+            for shot in block.shots:
+                yield KeepTogether(list(_shot(shot, style)))
+
+
+def _table(block: Table, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
+    if block.caption:
+        yield Paragraph(escape(block.caption), style["Caption"])
+    head = [Paragraph(escape(cell), style["Head"]) for cell in block.head]
+    rows = [
+        [Paragraph(escape(cell), style["Cell" if k < block.text else "Number"]) for k, cell in enumerate(row)]
+        for row in block.rows
+    ]
+    widths = [_width(column) for column in zip(block.head, *block.rows, strict=True)]
+    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, colors.Color(0.7, 0.7, 0.7)), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+    yield LongTable(
+        [head, *rows], [WIDTH * width / sum(widths) for width in widths], repeatRows=1, style=lines, hAlign="LEFT"
+    )
+    yield Spacer(0, 4 * mm)
+
+
+def _width(column: Sequence[str]) -> int:
+    """Characters: no word is broken, and no text decides alone."""
+    words = [len(word) for cell in column for word in cell.split()]
+    return max(min(max(map(len, column)), LONG), min(max(words, default=1), LONG), 4) + 2
+
+
+def _shot(shot: Shot, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
+    yield Paragraph(escape(shot.title), style["Heading3"])
+    if shot.picture:
+        across, down = ImageReader(io.BytesIO(shot.picture)).getSize()
+        yield _picture(shot.picture, min(WIDTH, HIGH * across / down))
+    for line in shot.lines:
+        yield Paragraph(escape(line), style["Body"])
+
+
+def _picture(data: bytes, width: float) -> Image:
+    across, down = ImageReader(io.BytesIO(data)).getSize()
+    return Image(io.BytesIO(data), width, width * down / across, hAlign="LEFT")

@@ -1,0 +1,444 @@
+"""The report: its numbers are those of the summary, nothing is missing or made up, and anybody can read it."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from m2cnn.bootstrap import shown
+from m2cnn.calibration import Calibration, Point
+from m2cnn.cli import main
+from m2cnn.data import Manifest, Row, write_manifest
+from m2cnn.data.manifest import file_hash
+from m2cnn.errors import DataError, MissingExtra, SettingError
+from m2cnn.evaluate import evaluate
+from m2cnn.predictions import NO_GRADE, Predictions, write_predictions
+from m2cnn.reporting import document_of, write_report
+from m2cnn.reporting.checklists import FILLED, OPEN, PARTLY, Item, facts, guidelines, state
+from m2cnn.reporting.document import Document, Gallery, Items, Plot, Section, Shot, Text, table
+from m2cnn.reporting.html import to_html
+from m2cnn.reporting.mistakes import worst
+from m2cnn.reporting.pdf import to_pdf
+from m2cnn.reporting.study import read_study
+from m2cnn.summary import summarise
+
+PIXEL = cv2.imencode(".jpg", np.full((8, 12, 3), 90, np.uint8))[1].tobytes()
+REPLICATES = 60
+
+
+def predictions(patients=30, **columns):
+    """Both eyes of each patient: grades in turn, every seventh photograph a grade off; the third photograph is
+    refused, the last has no true grade, and the eyes of the fifth patient have grade 4 and were graded 0.
+    """
+    count = 2 * patients
+    grade = np.arange(count) // 2 % 5
+    severity = np.clip(grade + np.where(np.arange(count) % 7 == 0, 0.9, 0.1), 0, 4)
+    severity[8:10] = 0.2
+    good = np.arange(count) != 2
+    chances = np.full((count, 5), 0.05)
+    decoded = np.floor(severity + 0.5).astype(int)
+    chances[np.arange(count), decoded] = 0.8
+    values = {
+        "image": [f"{n:03d}.jpg" for n in range(count)],
+        "patient": [f"p{n // 2:02d}" for n in range(count)],
+        "eye": ["left", "right"] * patients,
+        "split": ["test"] * count,
+        "grade": np.where(np.arange(count) == count - 1, NO_GRADE, grade),
+        "probabilities": np.where(good[:, None], chances, np.nan),
+        "severity": np.where(good, severity, np.nan),
+        "decoded": np.where(good, decoded, NO_GRADE),
+        "gradable": good,
+        "reason": np.where(good, "", "too dark"),
+        "system": ["some-system"] * count,
+        "bundle": [""] * count,
+    }
+    return Predictions(**(values | columns))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_predictions(predictions(), tmp_path / "predictions.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def study(folder):
+    return read_study(folder, replicates=REPLICATES)
+
+
+def text_of(html):
+    """What a page says, pictures by their text."""
+    html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    return unescape(re.sub(r"<[^>]*>", " ", re.sub(r'<img[^>]*alt="([^"]*)"[^>]*>', r"\1", html)))
+
+
+def section(document, title):
+    return next(each for each in document.sections if each.title == title)
+
+
+def cells(document, title):
+    """By first cell, the rows of all tables of a section."""
+    tables = [block for block in section(document, title).blocks if hasattr(block, "rows")]
+    return {row[0]: row[1:] for one in tables for row in one.rows}
+
+
+# --- the numbers ---
+
+
+def test_the_numbers_are_those_of_the_summary(study):
+    metrics = summarise(predictions(), REPLICATES)["metrics"]
+    document = document_of(study)
+    assert cells(document, "Grades")["QWK"] == (shown(**metrics["qwk"]),)
+    assert cells(document, "Grades")["2 moderate"][1] == shown(**metrics["sensitivity_grade_2"])
+    ends = cells(document, "Referable and other disease")
+    assert ends["AUC"] == tuple(shown(**metrics[f"{end}_auc"]) for end in ("referable", "any", "vision_threatening"))
+    assert cells(document, "Do stated chances come true?")["referable: Brier score"] == (
+        shown(**metrics["referable_brier"]),
+    )
+    assert shown(**metrics["qwk"]) in " ".join(document.lead)
+
+
+def test_the_lead_counts_patients_by_hand(study):
+    # Of 30 patients 18 have grade 2 or more; the two of grade 4 that are wrong are patient 4's eyes. Patient 1 has an
+    # eye that was refused and a good one of grade 1: no result, so sent on. 12 are not referable; one of grade 1 has an
+    # eye that was called 2 (photograph 42, severity 1.9; 7 and 14, 28 ... are of other grades).
+    said = " ".join(document_of(study).lead)
+    assert "60 photographs of 30 patients, split test" in said
+    assert "sends 94 % (" in said and "Of 6 patients with proliferative disease 1 were not sent on" in said
+    assert "1 of 60 (1.7 % (0 to " in said and "could not be graded" in said
+    people = dict.fromkeys(("p04",))
+    found = section(document_of(study), "From photographs to patients").blocks
+    lost = next(block for block in found if isinstance(block, Items))
+    assert [item.partition(":")[0] for item in lost.items] == list(people)
+
+
+def test_severities_are_counted_by_their_true_grade(study):
+    rows = cells(document_of(study), "Severity by true grade")
+    own = study.scored.severity[study.scored.grade == 3]
+    assert rows["3 severe"][0] == str(len(own)) and rows["3 severe"][3] == f"{np.median(own):.2f}"
+
+
+def test_photographs_are_counted_and_refusals_named(study):
+    rows = cells(document_of(study), "Photographs, and whether the model knew them")
+    assert rows["1 mild"] == ("12", "6", "1") and rows["no true grade"] == ("1", "1", "0")
+    assert rows["too dark"] == ("1",)
+
+
+def test_groups_of_a_table_of_ones_own(folder, tmp_path):
+    (tmp_path / "groups.csv").write_text("patient,camera\n" + "".join(f"p{n:02d},{'AB'[n % 2]}\n" for n in range(30)))
+    study = read_study(folder, groups=tmp_path / "groups.csv", replicates=REPLICATES)
+    rows = cells(document_of(study), "Parts of the patients")
+    assert rows["camera = A"][:2] == ("30", "15") and rows["eye = left"][:2] == ("30", "30")
+    assert rows["camera = B"][-1] == "fewer than 100 patients"
+
+
+def test_predictive_values_where_fewer_have_it(folder):
+    plain = document_of(read_study(folder, replicates=REPLICATES))
+    study = read_study(folder, replicates=REPLICATES, prevalence={"referable": 0.08})
+    rows = cells(document_of(study), "Referable and other disease")
+    wanted = study.summary["metrics"]["referable_ppv_at_prevalence"]
+    assert rows["referable"] == (
+        "8.00%",
+        shown(**wanted),
+        shown(**study.summary["metrics"]["referable_npv_at_prevalence"]),
+    )
+    assert "referable" not in cells(plain, "Referable and other disease")
+
+
+def test_a_system_without_probabilities(tmp_path):
+    write_predictions(predictions(probabilities=np.full((60, 5), np.nan)), tmp_path / "predictions.csv")
+    said = document_of(read_study(tmp_path, replicates=REPLICATES))
+    assert "states no probabilities" in section(said, "Do stated chances come true?").blocks[0].text
+
+
+def test_one_grade_alone_has_no_curve(tmp_path):
+    write_predictions(predictions(grade=np.zeros(60, int)), tmp_path / "predictions.csv")
+    blocks = section(document_of(read_study(tmp_path, replicates=REPLICATES)), "Referable and other disease").blocks
+    assert not any(isinstance(block, Plot) for block in blocks)
+
+
+# --- warnings ---
+
+
+def test_warnings_are_given_where_they_are_due(tmp_path):
+    def notes(**columns):
+        write_predictions(predictions(300, **columns), tmp_path / "predictions.csv")
+        return " ".join(document_of(read_study(tmp_path, replicates=REPLICATES)).notes)
+
+    plain = notes(grade=np.arange(600) // 2 % 5)
+    assert "Small study" not in plain and "flatter" in plain and "no true grade" not in plain
+    assert "Nobody checked whether the model learned" in plain
+    assert "chosen by: the numbers flatter" in notes(split=["val"] * 600)
+    assert "1 photographs have no true grade" in notes()
+    write_predictions(predictions(), tmp_path / "predictions.csv")
+    assert "Small study: 18 patients" in " ".join(document_of(read_study(tmp_path, replicates=REPLICATES)).notes)
+
+
+def test_a_study_of_its_own_model_says_what_was_checked(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES, command="typed")
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    document = document_of(study)
+    text = " ".join(
+        block.text
+        for block in section(document, "Photographs, and whether the model knew them").blocks
+        if isinstance(block, Text)
+    )
+    assert "split by patient" in text and not any("Nobody checked" in note for note in document.notes)
+    made = cells(document, "How it was made")
+    assert made["command of the predictions"] == ("typed",) and made["model"] == (study.bundle.hash,)
+    assert made["sha256 of the table"] == (file_hash(tmp_path / "predictions.csv"),)
+    told = facts(study, maps=False)
+    assert study.bundle.hash in told["system"] and told["internal"] and not told["external"]
+
+
+def test_frozen_points_are_measured_on_these_photographs(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    point = Point("high-sensitivity", 0.0, 0.95, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    own = replace(study.bundle, calibration=Calibration(points=(point,)))
+    rows = cells(document_of(replace(study, bundle=own)), "Referable and other disease")
+    assert rows["high-sensitivity"][0] == "0.00" and rows["high-sensitivity"][1].startswith("1.000")
+    assert rows["high-sensitivity"][2].startswith("0.000")
+
+
+# --- mistakes ---
+
+
+def test_the_worst_come_first_and_good_ones_not_at_all(study):
+    p = study.scored
+    places = worst(study, 100)
+    off = np.abs(p.severity - p.grade)[places]
+    assert (
+        off.min() >= 0.5 and (np.diff(off) <= 1e-6).all() and len(places) == (np.abs(p.severity - p.grade) >= 0.5).sum()
+    )
+    shots = section(document_of(study, worst=3), "The worst mistakes").blocks[-1].shots
+    assert shots[0].title == "008.jpg: graded 0 (no apparent retinopathy), truth 4 (proliferative)" and len(shots) == 3
+    assert not any(shot.picture for shot in shots)
+
+
+@pytest.fixture
+def shown_folder(tmp_path):
+    """A folder of pictures and their manifest: one is there, one was changed, one is broken, the others are lost."""
+    good = np.full((60, 90, 3), 120, np.uint8)
+    rows = []
+    for n in range(60):
+        if n in (8, 9, 0):
+            cv2.imwrite(str(tmp_path / f"{n:03d}.jpg"), good)
+        rows.append(Row(f"{n:03d}.jpg", f"p{n // 2:02d}", sha256="0" * 64 if n == 9 else "", source="clinic"))
+    (tmp_path / "000.jpg").write_bytes(b"no picture")
+    write_manifest(Manifest(tuple(rows), tmp_path), tmp_path / "manifest.csv")
+    write_predictions(predictions(), tmp_path / "predictions.csv")
+    return tmp_path
+
+
+def test_photographs_are_shown_where_they_are(shown_folder):
+    study = read_study(shown_folder, data=shown_folder / "manifest.csv", replicates=REPLICATES)
+    document = document_of(study, worst=50)
+    shots = {shot.title[:7]: shot for shot in section(document, "The worst mistakes").blocks[-1].shots}
+    assert shots["008.jpg"].picture and "has changed" not in " ".join(shots["008.jpg"].lines)
+    assert "the file has changed since it was listed" in shots["009.jpg"].lines
+    assert "cannot be shown" in " ".join(shots["000.jpg"].lines) and not shots["000.jpg"].picture
+    assert "shows photographs of patients" in document.notes[0]
+    assert cells(document, "Parts of the patients")["source = clinic"][0] == "60"
+    hidden = document_of(study, pictures=False)
+    assert not any(shot.picture for shot in section(hidden, "The worst mistakes").blocks[-1].shots)
+    assert "photographs of patients" not in " ".join(hidden.notes)
+
+
+def test_maps_stand_beside_mistakes(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, data=tiny_run, images=rendered.root, replicates=REPLICATES)
+    document = document_of(study, maps=True, worst=2)
+    shots = section(document, "The worst mistakes").blocks[-1].shots
+    assert shots and all("where its severity came from" in shot.alt and shot.picture for shot in shots)
+    assert facts(study, maps=True)["explained"]
+
+
+# --- checklists ---
+
+
+def test_every_item_of_the_guidelines_is_there():
+    numbers = {g.name: {re.sub("[a-g]$", "", item.no) for item in g.items} - {"AI"} for g in guidelines()}
+    assert numbers == {
+        name: set(map(str, range(1, most + 1))) for name, most in (("STARD", 30), ("CLAIM", 44), ("TRIPOD+AI", 27))
+    }
+
+
+def test_every_fact_that_is_asked_for_can_be_told(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, data=tiny_run, images=rendered.root, replicates=REPLICATES)
+    asked = {item.fact for guideline in guidelines() for item in guideline.items} - {""}
+    told = facts(study, maps=True)
+    assert asked <= set(told) and set(told) <= asked
+    assert {fact for fact in asked if not told[fact]} == {"external"}
+
+
+def test_what_nobody_told_is_to_fill(study):
+    told = facts(study, maps=False)
+    assert not told.get("partition") and not told.get("system") and not told.get("explained")
+    assert state(Item("1", "t", "measures"), told) == FILLED
+    assert state(Item("1", "t", "measures", "more"), told) == PARTLY
+    assert state(Item("1", "t", "partition"), told) == state(Item("1", "t"), told) == OPEN
+    claim = section(document_of(study), "Checklist: CLAIM")
+    rows = {row[0]: row for row in claim.blocks[1].rows}
+    assert rows["19"][2:] == (OPEN, "") and rows["28"][2] == FILLED and "to say:" in rows["7"][3] + rows["14"][3]
+    counted = [sum(row[2] == each for row in rows.values()) for each in (FILLED, PARTLY, OPEN)]
+    assert f"{counted[0]} items filled, {counted[1]} partly, {counted[2]} to fill." in claim.blocks[0].text
+
+
+# --- what it refuses ---
+
+
+def test_what_cannot_be_a_report(tmp_path, tiny_run, shown_folder, monkeypatch):
+    with pytest.raises(DataError, match=r"no predictions\.csv"):
+        read_study(tmp_path / "nothing")
+    write_predictions(predictions(grade=np.full(60, NO_GRADE)), tmp_path / "predictions.csv")
+    with pytest.raises(DataError, match="no photograph has a grade and a true grade"):
+        read_study(tmp_path)
+    write_predictions(predictions(), tmp_path / "predictions.csv")
+    with pytest.raises(SettingError, match="graded by nobody knows which model; expected photographs that model"):
+        read_study(tmp_path, model=tiny_run)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_manifest(Manifest((Row("x.jpg", "x"),), other), other / "manifest.csv")
+    with pytest.raises(DataError, match="none of the photographs that were graded"):
+        read_study(tmp_path, data=other / "manifest.csv")
+    study = read_study(shown_folder, data=shown_folder / "manifest.csv", replicates=REPLICATES)
+    with pytest.raises(SettingError, match="--model and --data"):
+        document_of(study, maps=True)
+
+    def missing(module, extra):
+        raise MissingExtra(module, extra)
+
+    monkeypatch.setattr("m2cnn.reporting.require", missing)
+    with pytest.raises(MissingExtra, match="torch"):
+        document_of(study, maps=True)
+
+
+# --- the files ---
+
+
+class Sound(HTMLParser):
+    """Every tag is closed, every picture has a text, every head of a table its scope; links lead somewhere inside."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.faults, self.links, self.ids = [], [], [], []
+        self.feed(html)
+        self.faults += self.open + [link for link in self.links if link not in self.ids]
+
+    def handle_starttag(self, tag, attributes):
+        names = dict(attributes)
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        if tag == "img" and not names.get("alt"):
+            self.faults.append("img without a text")
+        if tag == "th" and not names.get("scope"):
+            self.faults.append("th without a scope")
+        if tag in ("script", "link", "iframe") or any("//" in (value or "") for value in names.values()):
+            self.faults.append(f"{tag} {names} reaches out")
+        self.ids += [names["id"]] if "id" in names else []
+        self.links += [names["href"].removeprefix("#")] if "href" in names else []
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}>")
+
+
+def test_the_page_is_sound_and_stands_alone(shown_folder):
+    study = read_study(shown_folder, data=shown_folder / "manifest.csv", replicates=REPLICATES)
+    assert Sound(to_html(document_of(study))).faults == []
+
+
+def test_the_page_says_all_that_the_document_does(study):
+    document = document_of(study, command="m2cnn report <here> & there")
+    text = text_of(to_html(document))
+    for each in document.sections:
+        assert each.title in text
+        for block in each.blocks:
+            for row in getattr(block, "rows", ()):
+                assert all(cell in text for cell in row)
+    assert "m2cnn report <here> & there" in text and "not a medical device" in text
+
+
+def test_the_same_study_gives_the_same_files(study, tmp_path):
+    first = [path.read_bytes() for path in write_report(study, tmp_path / "a")]
+    assert first == [path.read_bytes() for path in write_report(study, tmp_path / "b")]
+
+
+def pages(pdf):
+    return len(re.findall(rb"/Type /Page\b", pdf))
+
+
+def test_the_pdf_holds_every_kind_of_block():
+    block = table("a caption", ("a", "b"), [("row <1>", "2")] * 120)
+    shots = (Shot("a & b", ("said",), PIXEL, "what"), Shot("none", ()))
+    png = cv2.imencode(".png", np.zeros((4, 8, 3), np.uint8))[1].tobytes()
+    blocks = (Text("a < b"), Items(("one", "two"), "lead"), block, Plot(b"<svg/>", png, "alt"), Gallery(shots))
+    pdf = to_pdf(Document("A title: Ω, ж", ("lead",), ("note",), (Section("A part", blocks),)))
+    assert pdf.startswith(b"%PDF-") and pages(pdf) > 2 and b"/Outlines" in pdf
+    assert pages(to_pdf(Document("A title", ("lead",), (), ()))) == 1
+
+
+def test_the_command(folder, capsys):
+    assert main(["report", str(folder), "--replicates", "50", "--worst", "2", "--prevalence", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert str(folder / "report.html") in said and "not a medical device" in said
+    assert "10.00%" in (folder / "report.html").read_text() and (folder / "report.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_the_command_on_anyones_table(tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("image_id,pred\n" + "".join(f"{n}_left.jpeg,{n % 5}\n" for n in range(20)))
+    (tmp_path / "labels.csv").write_text("image,level\n" + "".join(f"{n}_left,{n % 4}\n" for n in range(20)))
+    words = ["report", str(tmp_path / "mine.csv"), "--truth", str(tmp_path / "labels.csv"), "--replicates", "50"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "How the table was understood" in (tmp_path / "out" / "report.html").read_text()
+
+
+# --- in a browser ---
+
+
+@pytest.fixture
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found and os.environ.get("M2CNN_NEEDS_BROWSER"):
+        pytest.fail("no chromium, which M2CNN_NEEDS_BROWSER asks for")
+    if not found:
+        pytest.skip("no chromium on this machine")
+    return found
+
+
+PROBE = """<script>addEventListener("load", () => {
+  const wide = [...document.images].filter(one => !one.complete || !one.naturalWidth).length
+  const body = getComputedStyle(document.body), html = document.documentElement
+  document.title = [html.scrollWidth <= innerWidth, wide, body.color, getComputedStyle(html).colorScheme].join("|")
+})</script>"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_in_a_browser_it_fits_a_phone_and_the_dark(browser, dark, shown_folder, tmp_path):
+    study = read_study(shown_folder, data=shown_folder / "manifest.csv", replicates=REPLICATES)
+    page = tmp_path / "probe.html"
+    page.write_text(to_html(document_of(study)) + PROBE)
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--dump-dom"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    words += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    done = subprocess.run([*words, page.as_uri()], capture_output=True, text=True, timeout=120)
+    fits, broken, colour, scheme = re.search(r"<title>(.*?)</title>", done.stdout)[1].split("|")
+    assert fits == "true" and broken == "0" and scheme == "light dark"
+    assert colour == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
+
+
+def test_in_a_browser_it_prints(browser, study, tmp_path):
+    html, _ = write_report(study, tmp_path / "out")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    printed = tmp_path / "printed.pdf"
+    subprocess.run([*words, f"--print-to-pdf={printed}", html.as_uri()], capture_output=True, timeout=120, check=True)
+    assert 3 < len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())) < 30
