@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from html import escape
 from typing import Any
@@ -25,7 +25,8 @@ MARGIN = 18 * mm
 WIDTH = A4[0] - 2 * MARGIN
 HIGH = 62 * mm  # of a photograph
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
-LONG = 34  # characters of a cell that decides how wide its column is
+LONG = 34  # characters of a word, or half of a text, that may decide how wide its column is
+LETTER, PADDING = 4.6, 14.0  # points
 
 
 def to_pdf(document: Document) -> bytes:
@@ -101,6 +102,7 @@ def _styles() -> dict[str, ParagraphStyle]:
         "Cell": ParagraphStyle("Cell", body, fontSize=7, leading=9),
         "Number": ParagraphStyle("Number", body, fontSize=7, leading=9, alignment=2),
         "Head": ParagraphStyle("Head", body, fontSize=7, leading=9, fontName=BOLD),
+        "NumberHead": ParagraphStyle("NumberHead", body, fontSize=7, leading=9, fontName=BOLD, alignment=2),
     }
 
 
@@ -126,23 +128,30 @@ def _block(block: Block, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
 def _table(block: Table, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
     if block.caption:
         yield Paragraph(escape(block.caption), style["Caption"])
-    head = [Paragraph(escape(cell), style["Head"]) for cell in block.head]
+    looks = ["Head" if k < block.text else "NumberHead" for k in range(len(block.head))]
+    head = [Paragraph(escape(cell), style[look]) for cell, look in zip(block.head, looks, strict=True)]
     rows = [
         [Paragraph(escape(cell), style["Cell" if k < block.text else "Number"]) for k, cell in enumerate(row)]
         for row in block.rows
     ]
-    widths = [_width(column) for column in zip(block.head, *block.rows, strict=True)]
-    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, colors.Color(0.7, 0.7, 0.7)), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-    yield LongTable(
-        [head, *rows], [WIDTH * width / sum(widths) for width in widths], repeatRows=1, style=lines, hAlign="LEFT"
-    )
+    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, colors.HexColor("#b0b0b0")), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+    yield LongTable([head, *rows], _widths(block), repeatRows=1, style=lines, hAlign="LEFT")
     yield Spacer(0, 4 * mm)
 
 
-def _width(column: Sequence[str]) -> int:
-    """Characters: no word is broken, and no text decides alone."""
-    words = [len(word) for cell in column for word in cell.split()]
-    return max(min(max(map(len, column)), LONG), min(max(words, default=1), LONG), 4) + 2
+def _widths(block: Table) -> list[float]:
+    """Of the columns: no word is broken, and what is left goes to those with more text."""
+    columns = list(zip(block.head, *block.rows, strict=True))
+    words = [max((len(word) for cell in column for word in cell.split()), default=1) for column in columns]
+    need = [min(word, LONG) * LETTER + PADDING for word in words]
+    want = [
+        max(min(max(map(len, column)), 2 * LONG) * LETTER + PADDING - each, 1)
+        for column, each in zip(columns, need, strict=True)
+    ]
+    left = WIDTH - sum(need)
+    if left < 0:
+        return [WIDTH * each / sum(need) for each in need]
+    return [each + min(more, left * more / sum(want)) for each, more in zip(need, want, strict=True)]
 
 
 def _shot(shot: Shot, style: dict[str, ParagraphStyle]) -> Iterator[Any]:
