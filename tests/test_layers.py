@@ -26,12 +26,13 @@ LAYERS = [
     "profile explain",
     "card_groups card card_evidence card_page",
     "reporting",
+    "site",
     "train",
     "ensemble",
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_card cli_data cli_table cli_systems cli_patients cli_explain cli_report",
+    "cli_card cli_data cli_table cli_systems cli_patients cli_explain cli_report cli_site",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
@@ -72,6 +73,7 @@ BASE = (
     "card_page",
     "plots",
     "reporting",
+    "site",
 )
 
 

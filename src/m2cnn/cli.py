@@ -18,6 +18,7 @@ from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
 from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_report import report, report_options
+from m2cnn.cli_site import reference, reference_options, site, site_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
@@ -82,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     _compare_options(verb(verbs, "compare", compare, "systems side by side, with paired differences"))
     patients_options(verb(verbs, "patients", patients, "what predictions of photographs say of eyes and patients"))
     report_options(verb(verbs, "report", report, "what predictions are worth, as a page and a PDF"))
+    site_options(verb(verbs, "site", site, "a clinic's photographs: checked, graded, compared, reported"))
+    reference_options(verb(verbs, "reference", reference, "keep what a model learned from is like, for other sites"))
     card_options(verb(verbs, "card", card, "a model card: what a model is, for whom, and what was measured of it"))
     explain_options(verb(verbs, "explain", explain, "maps of where a grade comes from"))
     score_options(verb(verbs, "explain-score", explain_score, "what such maps are worth, beside marked lesions"))

@@ -47,6 +47,8 @@ REASONS = {
     "cut field": "too little of the retina is seen",
     "no fundus": "its structure is not that of a retina",
 }
+# Whatever else is said of a photograph tells its name or its size.
+KNOWN_REASONS = frozenset({*REASONS.values(), *(reason for *_, reason in LIMITS.values())} - {""})
 
 
 class Judge(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from m2cnn.errors import SettingError, require
 from m2cnn.reporting import sections
 from m2cnn.reporting.checklists import checklists
-from m2cnn.reporting.document import Document
+from m2cnn.reporting.document import Document, Section
 from m2cnn.reporting.html import to_html
 from m2cnn.reporting.mistakes import WORST, mistakes
 from m2cnn.reporting.pdf import to_pdf
@@ -18,9 +19,16 @@ HTML, PDF = "report.html", "report.pdf"
 
 
 def document_of(
-    study: Study, *, pictures: bool = True, maps: bool = False, worst: int = WORST, command: str = ""
+    study: Study,
+    *,
+    pictures: bool = True,
+    maps: bool = False,
+    worst: int = WORST,
+    command: str = "",
+    more: Sequence[Section] = (),
 ) -> Document:
     """pictures: photographs are shown, where the study knows them.  maps: see `mistakes`.  worst: how many mistakes.
+    more: sections before those of how it was made.
 
     Raises SettingError for maps without the model or the photographs, MissingExtra for maps without torch.
     """
@@ -38,6 +46,7 @@ def document_of(
         sections.subgroups(study),
         mistakes(study, shown, maps, worst),
         sections.data(study),
+        *more,
         sections.environment(study, command),
         *checklists(study, maps),
     )
