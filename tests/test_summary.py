@@ -11,6 +11,7 @@ from m2cnn.bootstrap import bootstrap, interval, kappa_replicates
 from m2cnn.endpoints import macro_f1, predictive_values, rates_of_endpoint, rates_per_grade
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import DISCLAIMER
+from m2cnn.intervals import clopper_pearson
 from m2cnn.panel import METRICS, panel
 from m2cnn.predictions import Predictions
 from m2cnn.reliability import ece_bounds, expected_calibration_error
@@ -211,7 +212,47 @@ def test_what_is_undefined_is_null():
     assert found["referable_auc"] == found["sensitivity_grade_4"] == {"value": None, "low": None, "high": None}
     # Half of the resamples of two patients draw one of them twice, and kappa of a single grade is undefined.
     assert found["qwk"] == {"value": 1.0, "low": None, "high": None}
-    assert found["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert found["accuracy"] == {"value": 1.0, "low": pytest.approx(0.025**0.5), "high": 1.0}
+
+
+def held_by(p, metric):
+    """Who has photographs that the share is of, and how many patients they are, counted one by one."""
+    rows = {
+        "accuracy": p.gradable & (p.grade >= 0),
+        "sensitivity_grade_1": p.gradable & (p.grade == 1),
+        "specificity_grade_1": p.gradable & (p.grade >= 0) & (p.grade != 1),
+        "ppv_grade_1": p.gradable & (p.grade >= 0) & (p.decoded == 1),
+        "any_sensitivity": p.gradable & (p.grade >= 1),
+        "referable_specificity": p.gradable & (p.grade >= 0) & (p.grade < 2),
+        "vision_threatening_ppv": p.gradable & (p.grade >= 0) & (p.decoded >= 3),
+        "referable_npv": p.gradable & (p.grade >= 0) & (p.decoded >= 0) & (p.decoded < 2),
+        "referable_sensitivity_ungradable_refer": p.grade >= 2,
+        "referable_specificity_ungradable_refer": (p.grade >= 0) & (p.grade < 2),
+    }
+    return len(set(p.patient[rows[metric]]))
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["all", "none"])
+def test_a_share_that_all_or_none_have_is_no_certainty(right):
+    grade = np.random.default_rng(5).integers(0, 5, 60)
+    decoded = grade if right else np.where(grade >= 2, 0, 4)
+    p = predictions(patients=30, refuse=0, unknown=0, grade=grade, decoded=decoded, severity=decoded.astype(float))
+    found = summarise(p, 50)["metrics"]
+    for metric in ("accuracy", "any_sensitivity", "vision_threatening_ppv", "referable_npv", "sensitivity_grade_1"):
+        if not right and metric == "any_sensitivity":
+            continue  # grade 1 called 4 is found
+        patients = held_by(p, metric)
+        low, high = (bound.item() for bound in clopper_pearson(patients * right, patients))
+        assert found[metric] == {"value": float(right), "low": pytest.approx(low), "high": pytest.approx(high)}
+
+
+def test_patients_of_shares_are_those_who_have_such_photographs(table):
+    counts = panel(table).patients_of_shares()
+    refer = ("referable_sensitivity_ungradable_refer", "referable_specificity_ungradable_refer")
+    for metric in ("specificity_grade_1", "ppv_grade_1", "referable_specificity", *refer):
+        assert counts[metric] == held_by(table, metric)
+    no_shares = ("kappa", "qwk", "f1", "mse", "mae", "auc", "precision", "ece", "brier")
+    assert set(counts) == {name for name in METRICS if not any(word in name for word in no_shares)}
 
 
 @pytest.mark.parametrize("columns", [{"unknown": 2}, {"refuse": 2}])

@@ -133,6 +133,22 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]
     return float(low), float(high)
 
 
+def share_interval(value: float, replicates: ArrayLike, patients: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a share of the photographs that `patients` patients have.
+
+    Where none or all have it, every resample says the same, which is no certainty: the interval is then the exact one
+    of a binomial over those patients (Clopper-Pearson), as if the photographs of a patient were one.
+
+    >>> [round(bound, 3) for bound in share_interval(1.0, [1.0, 1.0], 15)]
+    [0.782, 1.0]
+    """
+    if value not in (0.0, 1.0) or not patients:
+        return interval(replicates, level)
+    check_level(level)
+    reach = 1 - ((1 - level) / 2) ** (1 / patients)
+    return (0.0, reach) if value == 0.0 else (1 - reach, 1.0)
+
+
 def check_level(level: float) -> None:
     """SettingError unless it is between 0 and 1."""
     if not 0 < level < 1:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from m2cnn.bootstrap import bootstrap, interval, number, shown, sum_by_patient
+from m2cnn.bootstrap import bootstrap, number, share_interval, shown, sum_by_patient
 from m2cnn.checks import check_keys
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import ENDPOINTS, NUM_GRADES
@@ -250,7 +250,8 @@ def patient_rates(referred: np.ndarray, referable: np.ndarray, patient: np.ndarr
 
     values = statistic(np.ones((1, len(names))))[0]
     drawn = bootstrap(statistic, len(names), replicates, 0)
-    return tuple((float(values[k]), *map(float, interval(drawn[:, k]))) for k in range(2))
+    patients = [int((sums[:, k] > 0).sum()) for k in (1, 3)]  # who has such photographs
+    return tuple((float(values[k]), *share_interval(float(values[k]), drawn[:, k], patients[k])) for k in range(2))
 
 
 def _logs(probabilities: np.ndarray) -> Floats:

@@ -93,6 +93,22 @@ class Panel:
         """counts (R, P) -> (R, 2, B): of the decoded grade and of referable disease, what their ECE is the sum of."""
         return reliability.gaps_of_bins((counts @ self.bins).reshape(len(counts), 2, reliability.BINS, 3))
 
+    def patients_of_shares(self) -> dict[str, int]:
+        """For every metric that is a share of photographs: how many patients have such photographs."""
+        table = as_confusion(self.cells)  # (P, 5, 5)
+        truth, said = table.sum(2), table.sum(1)  # each (P, 5)
+        of = {"accuracy": truth}
+        for g in range(NUM_GRADES):
+            of[f"sensitivity_grade_{g}"], of[f"ppv_grade_{g}"] = truth[:, [g]], said[:, [g]]
+            of[f"specificity_grade_{g}"] = np.delete(truth, g, axis=1)
+        for end in NAMES:
+            lowest = ENDPOINTS[end]
+            of[f"{end}_sensitivity"], of[f"{end}_specificity"] = truth[:, lowest:], truth[:, :lowest]
+            of[f"{end}_ppv"], of[f"{end}_npv"] = said[:, lowest:], said[:, :lowest]
+        of["referable_sensitivity_ungradable_refer"] = self.referrals[:, [0]]
+        of["referable_specificity_ungradable_refer"] = self.referrals[:, [2]]
+        return {name: int((counts.sum(1) > 0).sum()) for name, counts in of.items()}
+
     def values(self) -> Floats:
         """(K,) metrics of the photographs as they are: every patient drawn once."""
         return self(np.ones((1, self.patients)))[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2cnn import metrics
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, number, shown
+from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, number, share_interval, shown
 from m2cnn.endpoints import check_prevalence, predictive_values
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import DISCLAIMER, NUM_GRADES
@@ -36,6 +36,9 @@ def estimates(statistic: Panel, drawn: Floats, seed: int) -> dict[str, Estimate]
     """An estimate for every metric; drawn: (R, K) replicates, of this seed."""
     values = statistic.values()
     found = {name: Estimate(float(values[k]), *interval(drawn[:, k])) for k, name in enumerate(METRICS)}
+    for name, patients in statistic.patients_of_shares().items():
+        k = METRICS.index(name)
+        found[name] = Estimate(found[name].value, *share_interval(found[name].value, drawn[:, k], patients))
     own = statistic.gaps(np.ones((1, statistic.patients)))[0]
     gaps = bootstrap(statistic.gaps, statistic.patients, len(drawn), seed)
     for kind, name in enumerate(BIASED):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2cnn.bootstrap import Estimate, bootstrap, interval, kappa_replicates, sum_by_patient
+from m2cnn.bootstrap import Estimate, bootstrap, interval, kappa_replicates, share_interval, sum_by_patient
 from m2cnn.metrics import Floats, auc_of_ranking, quadratic_weighted_kappa, rank
 from m2cnn.profile.measures import MEASURES, Measure
 from m2cnn.profile.table import Table
@@ -41,16 +41,11 @@ def shares(flags: Sequence[NDArray[np.bool_]], patient: NDArray[np.intp]) -> lis
         return drawn[:, :-1] / drawn[:, -1:]
 
     drawn = bootstrap(statistic, patients, REPLICATES)
-    return [Counted(_share(flag, drawn[:, k], patients), len(patient)) for k, flag in enumerate(flags)]
-
-
-def _share(flag: NDArray[np.bool_], drawn: Floats, patients: int) -> Estimate:
-    most = 1 - 0.025 ** (1 / patients)
-    if not flag.any():
-        return Estimate(0.0, 0.0, most)
-    if flag.all():
-        return Estimate(1.0, 1 - most, 1.0)
-    return Estimate(float(flag.mean()), *interval(drawn))
+    values = [float(flag.mean()) for flag in flags]
+    return [
+        Counted(Estimate(value, *share_interval(value, drawn[:, k], patients)), len(patient))
+        for k, value in enumerate(values)
+    ]
 
 
 def eye_agreement(table: Table) -> Counted | None:
