@@ -112,26 +112,27 @@ def measured(member: Member, recipe: Recipe, stage: Stage, batch: int, steps: in
             torch.cuda.synchronize()
         return time.perf_counter() - begun
 
-    with kept() as sizes:
+    with kept(batch) as sizes:
         step()
     seconds = min(step() for _ in range(steps))
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     # Of the pictures: activations. Of the weights: themselves, gradients, what the optimiser and the average keep.
-    memory = sum(sizes.values()) / batch * stage.batch + weights * (5 if recipe.ema else 4)
+    grows, stays = (sum(each.values()) for each in sizes)
+    memory = grows / batch * stage.batch + stays + weights * (5 if recipe.ema else 4)
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     return Cost(member.name, stage, work_of(member, stage), batch / seconds, memory)
 
 
 @contextmanager
-def kept() -> Iterator[dict[int, int]]:
-    """Bytes by storage of what a forward pass keeps for the backward pass."""
-    sizes: dict[int, int] = {}
+def kept(batch: int) -> Iterator[tuple[dict[int, int], dict[int, int]]]:
+    """Bytes by storage of what a forward pass keeps for the backward pass: of each picture, and whatever the batch."""
+    sizes: tuple[dict[int, int], dict[int, int]] = ({}, {})
 
     def note(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
-            sizes[storage.data_ptr()] = storage.nbytes()
+            sizes[0 if tensor.shape[:1] == (batch,) else 1][storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

@@ -20,7 +20,7 @@ from m2cnn.data.manifest import file_hash
 from m2cnn.errors import DataError, MissingExtra, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.predictions import NO_GRADE, Predictions, write_predictions
-from m2cnn.reporting import document_of, write_report
+from m2cnn.reporting import document_of, sections, write_report
 from m2cnn.reporting.checklists import FILLED, OPEN, PARTLY, Item, facts, guidelines, state
 from m2cnn.reporting.document import Document, Gallery, Items, Plot, Section, Shot, Text, table
 from m2cnn.reporting.html import to_html
@@ -111,7 +111,7 @@ def test_the_lead_counts_patients_by_hand(study):
     # eye that was called 2 (photograph 42, severity 1.9; 7 and 14, 28 ... are of other grades).
     said = " ".join(document_of(study).lead)
     assert "60 photographs of 30 patients, split test" in said
-    assert "sends 94 % (" in said and "Of 6 patients with proliferative disease 1 were not sent on" in said
+    assert "sends 94.4 % (" in said and "Of 6 patients with proliferative disease 1 were not sent on" in said
     assert "1 of 60 (1.7 % (0 to " in said and "could not be graded" in said
     people = dict.fromkeys(("p04",))
     found = section(document_of(study), "From photographs to patients").blocks
@@ -223,6 +223,20 @@ def test_the_worst_come_first_and_good_ones_not_at_all(study):
     assert not any(shot.picture for shot in shots)
 
 
+def test_mistakes_that_nobody_asked_for(study):
+    assert "not asked for" in section(document_of(study, worst=0), "The worst mistakes").blocks[0].text
+    with pytest.raises(SettingError, match="0 or more"):
+        document_of(study, worst=-1)
+
+
+SHARES = [(1.0, "100"), (0.9967, "99.7"), (0.9996, "over 99.9"), (0.0, "0"), (0.0003, "under 0.1"), (0.5, "50")]
+
+
+@pytest.mark.parametrize(("share", "text"), SHARES)
+def test_no_share_is_rounded_to_all_or_none(share, text):
+    assert sections._hundredths(share) == text
+
+
 @pytest.fixture
 def shown_folder(tmp_path):
     """A folder of pictures and their manifest: one is there, one was changed, one is broken, the others are lost."""
@@ -277,7 +291,7 @@ def test_every_fact_that_is_asked_for_can_be_told(tiny_run, rendered, tmp_path):
     asked = {item.fact for guideline in guidelines() for item in guideline.items} - {""}
     told = facts(study, maps=True)
     assert asked <= set(told) and set(told) <= asked
-    assert {fact for fact in asked if not told[fact]} == {"external"}
+    assert {fact for fact in asked if not told[fact]} == {"external", "began"}
 
 
 def test_what_nobody_told_is_to_fill(study):
@@ -288,7 +302,7 @@ def test_what_nobody_told_is_to_fill(study):
     assert state(Item("1", "t", "partition"), told) == state(Item("1", "t"), told) == OPEN
     claim = section(document_of(study), "Checklist: CLAIM")
     rows = {row[0]: row for row in claim.blocks[1].rows}
-    assert rows["19"][2:] == (OPEN, "") and rows["28"][2] == FILLED and "to say:" in rows["7"][3] + rows["14"][3]
+    assert rows["19"][2:] == (OPEN, "") and rows["28"][2] == FILLED and "to say:" in rows["14"][3]
     counted = [sum(row[2] == each for row in rows.values()) for each in (FILLED, PARTLY, OPEN)]
     assert f"{counted[0]} items filled, {counted[1]} partly, {counted[2]} to fill." in claim.blocks[0].text
 

@@ -130,6 +130,25 @@ def test_the_command_and_a_second_call(model, clinic, tmp_path, capsys, monkeypa
     assert first == {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.is_file()}
 
 
+def test_its_own_run_is_no_other_set_and_few_photographs_tell_no_drift(model, tiny_run, rendered, tmp_path):
+    site = validate_site(tiny_run, model, tmp_path, images=rendered.root, replicates=40, workers=1)
+    html = (tmp_path / "report.html").read_text()
+    assert "Patients of the set that the model was trained on" in html and "Another list" not in html
+    assert (
+        site.drift.contrasts == [] and "Too few photographs to compare" in html and "Nothing that is known" not in html
+    )
+    numbers = {row.image: n for n, row in enumerate(site.found.table.manifest, 2)}
+    assert any(site.found.table.numbers[image] != number for image, number in numbers.items())
+
+
+def test_settings_are_looked_at_before_anything_is_graded(model, clinic, tmp_path):
+    with pytest.raises(SettingError, match="prevalence"):
+        validate_site(clinic, model, tmp_path / "out", prevalence={"refrable": 0.1})
+    with pytest.raises(DataError, match="typo"):
+        validate_site(clinic, model, tmp_path / "out", groups=tmp_path / "typo.csv")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_site(model, rendered, tmp_path):
     rows = tuple(replace(row, grade=None) for row in rendered.rows[:3])
     write_manifest(Manifest(rows, rendered.root), tmp_path / "manifest.csv")

@@ -25,7 +25,7 @@ def site_options(one: argparse.ArgumentParser) -> None:
 def site(options: argparse.Namespace) -> int:
     from m2cnn.profile.comparison import differences
     from m2cnn.profile.findings import findings
-    from m2cnn.site import NO_DRIFT, PHOTOGRAPHS, SHAREABLE, validate_site
+    from m2cnn.site import NO_DRIFT, PHOTOGRAPHS, SHAREABLE, TOO_FEW, validate_site
     from m2cnn.summary import to_text
 
     found = validate_site(
@@ -44,7 +44,8 @@ def site(options: argparse.Namespace) -> int:
     print(to_text(found.study.summary))
     for line in findings(found.found):
         print(f"- {line}")
-    for line in [NO_DRIFT] if found.drift is None else differences(found.drift):
+    told = differences(found.drift) if found.drift else [NO_DRIFT]
+    for line in told if found.drift is None or found.drift.contrasts else [TOO_FEW]:
         print(f"- {line}")
     if found.left_out:
         print(f"- {found.left_out} photographs were known to the model and are left out.")

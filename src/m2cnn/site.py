@@ -31,13 +31,14 @@ from m2cnn.profile.findings import Profile, findings, profile
 from m2cnn.profile.look import CODE, look_at_all
 from m2cnn.profile.page import profile_page
 from m2cnn.profile.reference import Reference, read_reference
-from m2cnn.profile.statistics import contrasts
+from m2cnn.profile.statistics import FEW, contrasts
 from m2cnn.profile.table import table_of
 from m2cnn.quality import KNOWN_REASONS
 from m2cnn.reporting import write_report
 from m2cnn.reporting.document import Block, Items, Section, Text, table
 from m2cnn.reporting.study import Study, read_study
-from m2cnn.tables import write_atomically, write_json
+from m2cnn.summary import checked_prevalence
+from m2cnn.tables import read_table, write_atomically, write_json
 
 SCHEMA, SHAREABLE, PHOTOGRAPHS, RESULT, CACHE = (
     "m2cnn.site/1",
@@ -48,6 +49,7 @@ SCHEMA, SHAREABLE, PHOTOGRAPHS, RESULT, CACHE = (
 )
 UNREADABLE = "could not be read, or shows no round field that is large enough"
 FEWEST = 10  # patients of a group whose numbers are shared
+TOO_FEW = f"Too few photographs to compare: {FEW} that can be read are needed here and where it learned."
 NO_DRIFT = "The model does not say what it learned from: m2cnn reference MODEL --data ITS-RUN, where it was trained."
 
 
@@ -87,19 +89,21 @@ def validate_site(
     bundle, out = load_bundle(model), Path(out)
     if not name.strip() or not name.isprintable():
         raise SettingError("--name", repr(name), "a name that can be shared", "Such as clinic-a.")
-    manifest = _as_test(open_data(data, images))
-    memory = out / CACHE
+    prevalence = checked_prevalence(prevalence or {})
+    if groups is not None:
+        read_table(groups)  # before hours of grading
+    whole = _as_test(open_data(data, images))
+    manifest, memory = whole.select("test"), out / CACHE
     seen = survey(manifest, look_at_all, memory, workers, CODE)
     refuse_changed(seen)
-    found = profile(table_of(name, manifest, seen), partial(find_twins, workers=workers))
+    rows = {row.image: number for number, row in enumerate(whole, start=2)}  # as in the CSV
+    found = profile(replace(table_of(name, manifest, seen), numbers=rows), partial(find_twins, workers=workers))
     reference = read_reference(bundle.folder)
     drift = _drift(reference, found) if reference else None
     write_atomically(out / PHOTOGRAPHS, profile_page(found, pictures).encode("utf-8", "backslashreplace"))
-    summary = evaluate(
-        model, manifest, out / RESULT, trained_on="skip", memory=memory, replicates=replicates, command=command
-    )
-    settings = {"groups": groups, "prevalence": prevalence, "replicates": replicates}
-    study = read_study(out / RESULT, model=model, **settings)
+    asked = {"replicates": replicates, "prevalence": prevalence}
+    summary = evaluate(model, whole, out / RESULT, trained_on="skip", memory=memory, command=command, **asked)
+    study = read_study(out / RESULT, model=model, groups=groups, **asked)
     study = replace(study, manifest=manifest if pictures else None)
     site = Site(name, study, found, drift, summary["context"].get("left_out_as_trained_on", 0))
     write_report(study, out, pictures=pictures, command=command, more=_sections(site))
@@ -109,10 +113,9 @@ def validate_site(
 
 def _as_test(manifest: Manifest) -> Manifest:
     rows = tuple(replace(row, split=row.split or "test") for row in manifest)
-    tests = tuple(row for row in rows if row.split == "test")
-    if not any(row.grade is not None for row in tests):
+    if not any(row.split == "test" and row.grade is not None for row in rows):
         raise DataError("the site's photographs", "none has a grade", "true grades of some", "Grade a sample first.")
-    return Manifest(tests, manifest.root)
+    return Manifest(rows, manifest.root)
 
 
 def _drift(reference: Reference, found: Profile) -> Comparison:
@@ -134,6 +137,8 @@ def _compared(site: Site) -> tuple[Block, ...]:
     if site.drift is None:
         return (Text(NO_DRIFT),)
     drift = site.drift
+    if not drift.contrasts:
+        return (Text(TOO_FEW),)
     fail = reasons_to_fail(drift)
     lead = "Why the model may fail here:" if fail else ""
     rows = [

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import numpy as np
+
 from m2cnn.card_page import INTENDED
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.reporting.document import Section, Text, table
-from m2cnn.reporting.sections import PACKAGES, known
+from m2cnn.reporting.sections import HOW_INTERVALS, PACKAGES, known, was_chosen_on
 from m2cnn.reporting.study import Study
 
 FILLED, PARTLY, OPEN = "filled", "partly", "TO FILL"
@@ -80,14 +82,11 @@ def facts(study: Study, maps: bool) -> dict[str, str]:
     summary, boot = study.summary, study.summary["bootstrap"]
     found = {
         "measures": "Quadratic weighted kappa, accuracy, MSE and MAE of severity; AUC, average precision, sensitivity, "
-        "specificity, predictive values of three end-points; calibration error and Brier score",
-        "intervals": f"Every number with a 95 % interval: percentiles of {boot['replicates']} bootstrap samples of "
-        f"{boot['patients']} patients, both eyes together",
-        "intended": INTENDED[0],
+        "specificity, predictive values of three end-points"
+        + ("" if np.isnan(study.scored.probabilities).any() else "; calibration error and Brier score"),
+        "intervals": HOW_INTERVALS.format(**boot),
         "scale": "ICDR grades 0 to 4 (Wilkinson et al. 2003); "
         + ", ".join(f"{end} from grade {low}" for end, low in ENDPOINTS.items()),
-        "blind": "The model sees the photograph alone",
-        "predictors": "One colour photograph of the retina, or both eyes' where the model joins them",
         "ungradable": f"{summary['n_ungradable']} photographs were refused as not gradable. They are left out, and "
         "counted as referred in the figures that say so",
         "missing": f"{summary['n_without_grade']} photographs without a true grade are left out of every figure",
@@ -125,7 +124,7 @@ def _of_partition(study: Study) -> dict[str, str]:
     return {
         "partition": known(study),
         "internal": f"Split {context['split']} of the set that the model was trained on" if own else "",
-        "external": "" if own else "The whole of this report: another set than the model was trained on",
+        "external": "" if own else "The whole of this report: another list than the model was trained on",
     }
 
 
@@ -136,20 +135,25 @@ def _of_model(study: Study) -> dict[str, str]:
     rules = [f"{point.name}: severity {point.severity:.2f}" for point in points]
     members = list(bundle.members) or ["one network"]
     weights = (recipe.get("network") or {}).get("weights")
+    counted = f"{told.get('photographs')} photographs of {told.get('patients')} patients, "
+    counted += f"{told.get('validation_patients')} for validation; the whole recipe is in the card"
+    sampling = (recipe.get("sampling") or {}).get("kind")
     return {
+        "intended": INTENDED[0],
+        "blind": "The model sees the photograph alone",
+        "predictors": "One colour photograph of the retina, or both eyes' where the model joins them",
         "system": f"{bundle.system}, model {bundle.hash}: {bundle.settings.get('source') or 'source not recorded'}; "
         "all else in its card (m2cnn card)",
         "cutoffs": "; ".join(["Grades as the model decodes them", *rules])
-        + (". Frozen in the model before" if rules else ""),
+        + (". Frozen in the model before" if rules and not was_chosen_on(study) else ""),
         "preprocess": "Field of view found, cropped, resized, by the model's own code: "
         + json.dumps(_first(bundle).preprocess.to_dict()),
-        "training": f"{told.get('photographs')} photographs of {told.get('patients')} patients, "
-        f"{told.get('validation_patients')} for validation; the whole recipe is in the card",
+        "training": counted if told.get("photographs") else "",
         "chosen": "The pass with the best kappa on validation patients" if told.get("validation_patients") else "",
-        "began": f"From {str(weights).rpartition('/')[2]}" if weights else "At random, from the recipe's seed",
+        "began": f"From {str(weights).rpartition('/')[2]}" if weights else "",
         "ensemble": f"{', '.join(members)}" + (f", joined by {bundle.combiner.name}" if bundle.combiner else ""),
         "calibration": _calibration(study),
-        "imbalance": f"Sampling in training: {(recipe.get('sampling') or {}).get('kind', 'not recorded')}",
+        "imbalance": f"Sampling in training: {sampling}" if sampling else "",
         "availability": f"m2cnn {bundle.settings.get('m2cnn') or ''}, Apache-2.0; weights: {bundle.terms.short}",
     }
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from m2cnn.data.manifest import Manifest, file_hash
-from m2cnn.errors import ImageError
+from m2cnn.errors import ImageError, SettingError
 from m2cnn.grades import GRADES
 from m2cnn.photograph import read_image
 from m2cnn.report import jpeg, shrunk
@@ -34,6 +34,10 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
     """pictures: photographs are shown, where the manifest of the study has them.  maps: beside each where its severity
     came from; needs the model, and torch.
     """
+    if count < 0:
+        raise SettingError("--worst", f"{count}", "0 or more")
+    if not count:
+        return Section(TITLE, (Text("They were not asked for (--worst 0)."),))
     places = worst(study, count)
     if not places:
         return Section(TITLE, (Text("No photograph is half a grade off."),))
@@ -48,7 +52,8 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
     blocks: list[Block] = [Text(text)]
     if maps:
         said = "Where the severity came from: Grad-CAM at an earlier layer. A bright place is a hint, not a finding."
-        blocks.append(Text(said))
+        of = " Of several members, the map is the first one's." if study.bundle and study.bundle.members else ""
+        blocks.append(Text(said + of))
     return Section(TITLE, (*blocks, Gallery(shots)))
 
 

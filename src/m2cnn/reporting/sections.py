@@ -29,7 +29,12 @@ WHOLE = ("qwk", "linear_kappa", "accuracy", "macro_f1", "mse", "mae")
 OF_A_GRADE = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV"}
 REFER, SPARE = (f"referable_{rate}_ungradable_refer" for rate in ("sensitivity", "specificity"))
 OF_A_GROUP = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity")
+HOW_INTERVALS = (
+    "95 %, over patients: percentiles of {replicates} bootstrap samples of {patients} patients (seed {seed}); exact "
+    "binomial ones where a share is 0 or 1; bounds for calibration errors"
+)
 PACKAGES = ("m2cnn", "numpy", "scipy", "opencv-python-headless", "onnxruntime")
+MOST_REASONS = 12
 INTERVAL = "value (95 % interval over patients)"
 
 
@@ -46,8 +51,11 @@ def _percent(metric: Mapping[str, float | None]) -> str:
 
 
 def _hundredths(share: float) -> str:
-    """Small shares with a digit more."""
-    return f"{100 * share:.0f}" if share == 0 or share >= 0.1 else f"{100 * share:.1f}"
+    """Percent; shares near the ends with a digit more, and never 0 or 100 for what is not all."""
+    if share in (0, 1) or 0.1 <= share <= 0.9:
+        return f"{100 * share:.0f}"
+    text = f"{100 * share:.1f}"
+    return {"0.0": "under 0.1", "100.0": "over 99.9"}.get(text, text)
 
 
 def _share(study: Study, table: Predictions, flags: np.ndarray) -> str:
@@ -89,7 +97,7 @@ def warnings(study: Study, pictures: bool) -> tuple[str, ...]:
         found.append(
             f"Small study: {ill} patients with referable disease and {graded - ill} without. Read the intervals."
         )
-    if {"train", "val"} & set(summary["split"].split(", ")):
+    if was_chosen_on(study):
         found.append("These are photographs that the model learned from or was chosen by: the numbers flatter.")
     if summary["n_without_grade"]:
         found.append(f"{summary['n_without_grade']} photographs have no true grade and are not measured.")
@@ -99,6 +107,11 @@ def warnings(study: Study, pictures: bool) -> tuple[str, ...]:
         *found,
         *(f"{group.column} = {group.value}: {group.warning}" for group in study.groups if not group.summary),
     )
+
+
+def was_chosen_on(study: Study) -> bool:
+    """Whether the model learned from such photographs, or was chosen by them."""
+    return bool({"train", "val"} & set(study.summary["split"].split(", ")))
 
 
 # --- the numbers ---
@@ -157,7 +170,8 @@ def endpoints(study: Study) -> Section:
     if points:
         rows = [(name, f"{place:.2f}", shown(*caught), shown(*spared)) for name, place, caught, spared in points]
         head = ("operating point", "severity from which it refers", "sensitivity", "specificity")
-        blocks.append(table("Points frozen in the model before, on these photographs (referable disease)", head, rows))
+        which = "chosen on photographs of this split" if was_chosen_on(study) else "frozen in the model before"
+        blocks.append(table(f"Operating points for referable disease, {which}, on these photographs", head, rows))
     else:
         why = "the model has none" if study.bundle else "the model was not named (--model)"
         blocks.append(Text(f"Operating points that were frozen before: {why}."))
@@ -287,7 +301,9 @@ def data(study: Study) -> Section:
         table("Photographs by true grade", ("grade", "photographs", "patients", "not gradable"), counts)
     ]
     if reasons:
-        rows = [(reason, count) for reason, count in reasons.most_common(12)]
+        rows = reasons.most_common(MOST_REASONS)
+        others = sum(reasons.values()) - sum(count for _, count in rows)
+        rows += [("others", others)] if others else []
         blocks.append(table("Why photographs were not graded", ("reason", "photographs"), rows))
     return Section(
         "Photographs, and whether the model knew them",
@@ -319,8 +335,8 @@ def known(study: Study) -> str:
         )
     left = context.get("left_out_as_trained_on", 0)
     return (
-        "Another set than the model was trained on. Every photograph was compared with the fingerprints of those that "
-        f"it learned from or was chosen by: {left} were known and left out."
+        "Another list of photographs than the model was trained on. Every photograph was compared with the "
+        f"fingerprints of those that it learned from or was chosen by: {left} were known and left out."
     )
 
 
@@ -331,9 +347,7 @@ def environment(study: Study, command: str) -> Section:
     if study.bundle:
         rows.append(("its terms", study.bundle.terms.short))
     boot = study.summary["bootstrap"]
-    rows.append(
-        ("intervals", f"{boot['replicates']} bootstrap samples of {boot['patients']} patients, seed {boot['seed']}")
-    )
+    rows.append(("intervals", HOW_INTERVALS.format(**boot)))
     commands = [("predictions", study.context.get("command", "")), ("report", command)]
     rows += [(f"command of the {what}", text) for what, text in commands if text]
     return Section("How it was made", (table("", ("what", "which"), rows, text=2),))
