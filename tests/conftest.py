@@ -68,8 +68,8 @@ def tiny_recipe():
 
 
 class SharedTraces:
-    """As `export_onnx`, which takes 10 s of each bundle: from the third one of an architecture on, only the weights are
-    put into what the second traced, with norms unfolded. `save_bundle` compares each file with torch all the same.
+    """As `export_onnx`, which takes 10 s of each bundle: one trace for all of an architecture, with norms unfolded,
+    into which the weights are put. `save_bundle` compares each file with torch all the same.
     """
 
     def __init__(self, export_onnx):
@@ -81,15 +81,15 @@ class SharedTraces:
 
         from m2cnn.export import Both
 
+        if half:
+            return self.export_onnx(network, size, path, half)
         key = repr(network), size
-        if half or key not in self.kept:
-            self.export_onnx(network, size, path, half)
-            self.kept.setdefault(key, None)
-            return
-        if self.kept[key] is None:
+        if key not in self.kept:
             self.export_onnx(network, size, path, half=True)
             self.kept[key] = onnx.load(path)
         traced, weights = self.kept[key], Both(network).state_dict()
+        if any(tensor.name.endswith(".half") for tensor in traced.graph.initializer):
+            return self.export_onnx(network, size, path)  # some are stored as float16, under another name
         for tensor in traced.graph.initializer:
             if tensor.name in weights:
                 value = weights[tensor.name].detach().cpu().contiguous().numpy()
