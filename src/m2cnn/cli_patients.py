@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m2cnn.bootstrap import shown
 from m2cnn.cli_verb import OK
-from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
+from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions
 
 
@@ -63,7 +63,7 @@ def _print_missed(people: Predictions) -> None:
     found = missed(people)
     print(f"{len(found)} patients with proliferative disease were not referred" + (":" if found else ""))
     for one in found:
-        print(f"  {one.patient}: graded {one.said} ({GRADES[one.said].name}), severity {one.severity:.2f}")
+        print(f"  {one}")
 
 
 def _print_groups(path: str, photographs: Predictions, replicates: int) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.errors import DataError, SettingError, did_you_mean
-from m2cnn.grades import ENDPOINTS, NUM_GRADES
+from m2cnn.grades import ENDPOINTS, GRADES, NUM_GRADES
 from m2cnn.predictions import NO_GRADE, Predictions
 
 ONE_EYE = "an eye is ungradable, and the other is not referable: no normal result"
@@ -111,6 +111,9 @@ class Missed:
     grade: int
     said: int
     severity: float
+
+    def __str__(self) -> str:
+        return f"{self.patient}: graded {self.said} ({GRADES[self.said].name}), severity {self.severity:.2f}"
 
 
 def missed(table: Predictions, from_grade: int = NUM_GRADES - 1) -> list[Missed]:

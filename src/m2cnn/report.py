@@ -170,8 +170,13 @@ def curves(history: Sequence[dict[str, Any]]) -> str:
 
 def confusion_plot(confusion: Sequence[Sequence[int]]) -> str:
     """The confusion matrix with its counts; rows are the truth."""
+    return plot(confusion_svg(confusion), confusion_words(confusion), "plot small")
+
+
+def confusion_words(confusion: Sequence[Sequence[int]]) -> str:
+    """The confusion matrix for who cannot see it."""
     rows = "; ".join(f"truth {n}: {list(map(int, row))}" for n, row in enumerate(confusion))
-    return plot(confusion_svg(confusion), f"Confusion matrix: {rows}", "plot small")
+    return f"Confusion matrix: {rows}"
 
 
 def histogram(groups: Sequence[tuple[str, np.ndarray]], label: str, logarithmic: bool = False, text: str = "") -> str:

@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import m2cnn
+from m2cnn.bootstrap import number
 from m2cnn.bundle import load_bundle
 from m2cnn.data.leaks import find_twins
 from m2cnn.data.manifest import Manifest
@@ -225,14 +224,10 @@ def _shared_drift(drift: Comparison | None) -> dict[str, Any] | None:
                 "there": c.first,
                 "here": c.second,
                 "auc": c.auc.estimate.value,
-                "low": _number(c.auc.estimate.low),
-                "high": _number(c.auc.estimate.high),
+                "low": number(c.auc.estimate.low),
+                "high": number(c.auc.estimate.high),
                 "matters": c.matters,
             }
             for c in drift.contrasts
         },
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -13,13 +13,15 @@ import numpy as np
 
 from m2cnn import plots
 from m2cnn.bootstrap import shown
-from m2cnn.calibration import patient_rates
+from m2cnn.calibration import Point, patient_rates
+from m2cnn.card_groups import SHOWN as OF_A_GROUP
 from m2cnn.grades import ENDPOINTS, GRADES, NUM_GRADES
 from m2cnn.metrics import roc_curve
 from m2cnn.panel import NAMES, PER_ENDPOINT, REFERABLE, TITLES
 from m2cnn.patients import by_eye, missed
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.reliability import reliability_curve
+from m2cnn.report import confusion_words
 from m2cnn.reporting.document import Block, Items, Plot, Section, Text, table
 from m2cnn.reporting.study import Study
 from m2cnn.subgroups import SMALL
@@ -28,7 +30,6 @@ from m2cnn.summary import AT_PREVALENCE, summarise
 WHOLE = ("qwk", "linear_kappa", "accuracy", "macro_f1", "mse", "mae")
 OF_A_GRADE = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV"}
 REFER, SPARE = (f"referable_{rate}_ungradable_refer" for rate in ("sensitivity", "specificity"))
-OF_A_GROUP = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity")
 HOW_INTERVALS = (
     "95 %, over patients: percentiles of {replicates} bootstrap samples of {patients} patients (seed {seed}); exact "
     "binomial ones where a share is 0 or 1; bounds for calibration errors"
@@ -119,7 +120,6 @@ def was_chosen_on(study: Study) -> bool:
 
 def grades(study: Study) -> Section:
     measured, confusion = study.summary["metrics"], np.array(study.summary["confusion"])
-    told = "; ".join(f"truth {grade}: {list(map(int, row))}" for grade, row in enumerate(confusion))
     each = [
         (
             f"{g.number} {g.name}",
@@ -132,7 +132,7 @@ def grades(study: Study) -> Section:
     return Section(
         "Grades",
         (
-            _plot(plots.confusion_svg, confusion, alt=f"Confusion matrix, rows are the truth. {told}", wide=False),
+            _plot(plots.confusion_svg, confusion, alt=confusion_words(confusion), wide=False),
             Text(f"Two or more grades off: {_share(study, study.scored, far)} photographs."),
             table("All grades", ("metric", INTERVAL), [(TITLES[key], shown(**measured[key])) for key in WHOLE]),
             table("Each grade against the others", ("grade", "photographs", *OF_A_GRADE.values()), each),
@@ -181,9 +181,12 @@ def endpoints(study: Study) -> Section:
 def _points(study: Study) -> list[tuple[str, float, Any, Any]]:
     """(name, severity, sensitivity, specificity) of each frozen point on the scored photographs."""
     p = study.scored
-    found = study.bundle.calibration.points if study.bundle else ()
     rates = partial(patient_rates, referable=p.grade >= REFERABLE, patient=p.patient, replicates=study.replicates)
-    return [(point.name, point.severity, *rates(p.severity >= point.severity)) for point in found]
+    return [(point.name, point.severity, *rates(p.severity >= point.severity)) for point in _frozen(study)]
+
+
+def _frozen(study: Study) -> tuple[Point, ...]:
+    return study.bundle.calibration.points if study.bundle else ()
 
 
 def chances(study: Study) -> Section:
@@ -227,7 +230,7 @@ def severity(study: Study) -> Section:
     for grade, values in zip(GRADES, groups, strict=True):
         quartiles = [f"{q:.2f}" for q in np.percentile(values, (5, 25, 50, 75, 95))] if len(values) else ["-"] * 5
         rows.append((f"{grade.number} {grade.name}", len(values), *quartiles))
-    lines = [(name, place) for name, place, *_ in _points(study)]
+    lines = [(point.name, point.severity) for point in _frozen(study)]
     alt = "Severity by true grade; medians: " + ", ".join(f"grade {g}: {row[4]}" for g, row in enumerate(rows))
     return Section(
         "Severity by true grade",
@@ -245,16 +248,13 @@ def patients(study: Study) -> Section:
         "eyes": summarise(levels["eyes"], study.replicates),
         "patients": study.of_people,
     }
-    keys = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity", REFER, SPARE)
+    keys = (*OF_A_GROUP, REFER, SPARE)
     rows = [
         ("number", *map(len, levels.values())),
         ("without a result", *(int((~one.gradable).sum()) for one in levels.values())),
         *((TITLES[key], *(shown(**summaries[what]["metrics"][key]) for what in levels)) for key in keys),
     ]
-    lost = [
-        f"{one.patient}: graded {one.said} ({GRADES[one.said].name}), severity {one.severity:.2f}"
-        for one in missed(study.people)
-    ]
+    lost = [str(one) for one in missed(study.people)]
     blocks: list[Block] = [
         Text(
             "An eye is as bad as its worst gradable photograph, a patient as the worse eye. An ungradable eye is never "
