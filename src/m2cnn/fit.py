@@ -7,7 +7,6 @@ continued from any `last.pt` ends bit-equal to an undisturbed one (same machine,
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import signal
@@ -34,6 +33,7 @@ from m2cnn.data.sampling import Sampling, pass_order
 from m2cnn.errors import M2cnnError, SettingError, did_you_mean
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.optimiser import make_optimiser, moving_average
+from m2cnn.precision import DepthwiseInFloat
 from m2cnn.recipe import Recipe, Stage
 from m2cnn.tasks import Decoded, Task, cut
 
@@ -106,7 +106,8 @@ class Fit(LightningModule):
         return loader(self.data.val, every_batch(len(self.data.val), self.stage.batch), self.data.workers)
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        loss = loss_of(self.network, self.task, *batch)
+        with DepthwiseInFloat():
+            loss = loss_of(self.network, self.task, *batch)
         self.loss = loss.detach()
         return loss
 
@@ -118,7 +119,8 @@ class Fit(LightningModule):
             measure_norms(self.judged, itertools.islice(batches, self.recipe.norm_batches))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
-        self.outputs.append(self.judged(batch[0]).float().cpu())
+        with DepthwiseInFloat():
+            self.outputs.append(self.judged(batch[0]).float().cpu())
 
     # What happens on the way
 
@@ -369,23 +371,3 @@ def quiet_lightning() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-def faster_precision(network: nn.Module, task: Task, size: int, batch: int) -> str:
-    """ "bf16" where one training step of this network is measured at least 10 % faster with it here, else "32"."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "32"
-    trial = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
-    pictures = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
-    grades = torch.zeros(batch, dtype=torch.int64)
-
-    def step(enabled: bool) -> float:
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            outputs = trial(pictures)
-        task.loss(outputs.float(), grades).backward()
-        return time.perf_counter() - start
-
-    step(False), step(True)
-    seconds = {enabled: min(step(enabled) for _ in range(3)) for enabled in (False, True)}
-    return "bf16" if seconds[True] < 0.9 * seconds[False] else "32"

@@ -24,11 +24,12 @@ from m2cnn.data.manifest import Manifest, Row
 from m2cnn.data.terms import Terms
 from m2cnn.errors import DataError
 from m2cnn.export import Origin, save_bundle
-from m2cnn.fit import Fit, Interrupted, StageData, faster_precision, fit_stage
+from m2cnn.fit import Fit, Interrupted, StageData, fit_stage
 from m2cnn.grades import NUM_GRADES
 from m2cnn.half import round_to_half
 from m2cnn.models import PlainSettings
 from m2cnn.plots import curves_svg
+from m2cnn.precision import faster_precision
 from m2cnn.reader import Reader
 from m2cnn.recipe import Recipe, Stage
 from m2cnn.systems import Member, System
