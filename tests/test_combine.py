@@ -13,6 +13,7 @@ from m2cnn import combine_fit
 from m2cnn.blend_net import batches, train_blends
 from m2cnn.combine import COMBINERS, Blend, Elastic, Forest, Mean, combiner_from_dict
 from m2cnn.combine_fit import TINY, fit
+from m2cnn.cuts import fit_cuts
 from m2cnn.errors import BundleError, DataError, ImageError, ReducedError, SettingError
 from m2cnn.eyes import Eyes
 from m2cnn.metrics import quadratic_weighted_kappa
@@ -132,6 +133,19 @@ def test_mean_reads_what_it_answers():
     one = replace(TWO, decoded=TWO.decoded[:1])
     assert Mean(answer="both").rows(one).tolist() == [[0, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 3]]
     assert Mean(answer="probabilities").rows(one).shape == (2, 5)
+
+
+def test_mean_takes_its_share_of_the_other_eye():
+    shared = Mean(other=0.25)
+    assert shared.rows(TWO).tolist() == [[1.5, 2.125], [3, 2.5]] and shared.joins_eyes and not Mean().joins_eyes
+    alone = replace(TWO, other=np.array([-1, -1]))
+    assert shared.rows(alone).tolist() == Mean().rows(TWO).tolist()  # an eye without the other: as it is
+    eyes, grades, patients = made(40)
+    fitted = fit(Mean(other=0.5, fit_cuts=True), eyes, grades, patients, 0)
+    both = eyes.severities().mean(axis=0)
+    both = (both + both[eyes.partner()]) / 2
+    assert fitted.combiner.cuts == pytest.approx(fit_cuts(both, grades, ROUNDING_CUTS), abs=1e-5)
+    assert answer(fitted, eyes).severity == pytest.approx(both, abs=1e-5)
 
 
 @pytest.mark.parametrize("combiner", SLIM.values(), ids=SLIM)
@@ -525,6 +539,8 @@ def test_defaults_are_the_published_values():
         ({"name": "blend", "drops": 3}, "increasing numbers of passes"),
         ({"name": "elastic", "l1_ratio": 0}, "above 0, at most 1"),
         ({"name": "elastic", "folds": 1}, "2 or more"),
+        ({"name": "mean", "other": 0.6}, "a share, 0 to 0.5"),
+        ({"name": "mean", "other": True}, "a share, 0 to 0.5"),
         ({"name": "mean", "answer": "sevrity"}, 'Did you mean "severity"'),
         ({"name": "mean", "answer": "probabilities", "fit_cuts": True}, "has no cuts"),
     ],

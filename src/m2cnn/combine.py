@@ -1,6 +1,6 @@
 """The combiners: what joins members, their views and the two eyes of a patient into one answer for each eye.
 
-    mean      the members' answers averaged; for ensembles of seeds, no second eye
+    mean      the members' answers averaged, with a share of the other eye's where that is asked for
     forest    Min-pooling's (B. Graham, first in the Kaggle competition of 2015): a random forest over 24 numbers
     blend     o_O's (Antony and Brueggemann, second): a small network over the networks' own features of both eyes
     elastic   Reformed Gamblers' (Xu, Dunavent, Kainkaryam, third): two tiers of elastic nets over both eyes' scores
@@ -116,23 +116,30 @@ class Combiner:
 
 @dataclass(frozen=True)
 class Mean(Combiner):
-    """The members' answers averaged: an ensemble of seeds. A reconstruction; it takes no second eye.
+    """The members' answers averaged: an ensemble of seeds, or one member with both eyes. Our own.
 
+    other: weight of the patient's other eye in the answer, up to 0.5; 0 looks at this eye alone.
     answer: "severity" (mean severity, cut), "probabilities" (mean probabilities, the likeliest grade) or "both" (mean
     probabilities beside the mean severity, which is cut). The latter two are refused for members without probabilities.
     """
 
     answer: str = "severity"
+    other: float = 0.0
     name: ClassVar[str] = "mean"
-    joins_eyes: ClassVar[bool] = False
-    reads: ClassVar[str] = "every member's answer for this eye alone"
+    reads: ClassVar[str] = "every member's answer for this eye, and for the other where `other` is above 0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.answer not in ANSWERS:
             repair = did_you_mean(str(self.answer), ANSWERS)
             raise SettingError("combiner mean, answer", f'"{self.answer}"', f"one of {', '.join(ANSWERS)}", repair)
+        self._check(is_number(self.other) and 0 <= self.other <= 0.5, "other", "a share, 0 to 0.5")
+        object.__setattr__(self, "other", float(self.other))
         self._check(not self.fit_cuts or self.answer != "probabilities", "fit_cuts", "false: the likeliest has no cuts")
+
+    @property
+    def joins_eyes(self) -> bool:
+        return self.other > 0
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -150,7 +157,11 @@ class Mean(Combiner):
                 raise DataError("combiner mean", "a member without probabilities", "probabilities of all", repair)
             parts += [] if self.answer == "severity" else [decoded.probabilities]
             parts += [] if self.answer == "probabilities" else [np.asarray(decoded.severity)[:, None]]
-        return np.concatenate(parts, axis=1)[chosen]
+        return self.mixed(np.concatenate(parts, axis=1), eyes)[chosen]
+
+    def mixed(self, said: np.ndarray, eyes: Eyes) -> np.ndarray:
+        """What is said of this eye with its share of what is said of the other, (N, ...) -> the same."""
+        return (1 - self.other) * said + self.other * said[eyes.partner()]
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class Averages(nn.Module):
 def _fit_mean(combiner: Mean, eyes: Eyes, *_: object) -> _Model:
     rows = combiner.rows(eyes)
     onnx = _exported(Averages(len(eyes.decoded), combiner.answer != "severity"), rows)
-    return _Model(onnx, eyes.severities().mean(axis=0), "the validation photographs", {})
+    return _Model(onnx, combiner.mixed(eyes.severities().mean(axis=0), eyes), "the validation photographs", {})
 
 
 # --- forest ----------------------------------------------------------------------------------------------------------
