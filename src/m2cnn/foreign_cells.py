@@ -11,7 +11,7 @@ import numpy as np
 from m2cnn.errors import DataError
 from m2cnn.grades import NUM_GRADES
 from m2cnn.predictions import NO_GRADE
-from m2cnn.tables import rows_of
+from m2cnn.tables import open_table
 
 # What columns are called, in lower case, with "_" for anything else than letters and digits.
 NAMES = {
@@ -50,7 +50,7 @@ def meaning_of(name: str) -> str:
 
 def placed(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Every row: how an error names it, and its cells."""
-    for number, cells in rows_of(path):
+    for number, cells in open_table(path)[1]:
         yield f"{path.name}, row {number}", cells
 
 

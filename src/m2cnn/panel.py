@@ -50,8 +50,8 @@ class Panel:
     referrals: (P, 4) referable photographs, those of them referred, the others, those of them not referred; ungradable
     counts as referred.  rankings: for each of NAMES, who has it and how severe the system found them, in patient
     numbers.  bins: (P, 2 B 3) per bin the number, the stated chance and what happened: of the decoded grade, of
-    referable disease.  brier: (P,) sums of the squared difference of the latter two; both NaN for a system without
-    probabilities.
+    referable disease; (P, 0) for a system without probabilities.  brier: (P,) sums of the squared difference of the
+    latter two; NaN for such a system.
     """
 
     patients: int
@@ -91,6 +91,8 @@ class Panel:
 
     def gaps(self, counts: Floats) -> Floats:
         """counts (R, P) -> (R, 2, B): of the decoded grade and of referable disease, what their ECE is the sum of."""
+        if not self.bins.size:
+            return np.full((len(counts), 2, reliability.BINS), np.nan)
         return reliability.gaps_of_bins((counts @ self.bins).reshape(len(counts), 2, reliability.BINS, 3))
 
     def patients_of_shares(self) -> dict[str, int]:
@@ -126,7 +128,7 @@ def panel(predictions: Predictions, scored: NDArray[np.bool_] | None = None) -> 
     truth, who = p.grade[scored], patient[scored]
     severity = p.severity[scored].astype(np.float64)
     error = severity - truth
-    bins, brier = _chances(p.select(scored))
+    bins, brier = _chances(p.select(scored), who, len(names))
     return Panel(
         len(names),
         confusion_by_patient(truth, p.decoded[scored], who, len(names)),
@@ -134,22 +136,22 @@ def panel(predictions: Predictions, scored: NDArray[np.bool_] | None = None) -> 
         sum_by_patient(_referrals(p), patient, len(names)),
         # The score is the severity, which every system has; not every system has probabilities.
         tuple(metrics.rank(truth >= ENDPOINTS[name], severity).of_patients(who) for name in NAMES),
-        sum_by_patient(bins, who, len(names)),
-        sum_by_patient(brier, who, len(names))[:, 0],
+        bins,
+        brier,
     )
 
 
-def _chances(p: Predictions) -> tuple[Floats, Floats]:
-    """(N, 2 B 3) and (N, 1): what Panel.bins and Panel.brier are sums of."""
-    probabilities = p.probabilities.astype(np.float64)
-    known = not np.isnan(probabilities).any()
-    grade = probabilities[np.arange(len(p)), p.decoded] if known else np.zeros(len(p))
-    referable = np.clip(probabilities[:, REFERABLE:].sum(axis=1), 0, 1) if known else np.zeros(len(p))
+def _chances(p: Predictions, who: NDArray[np.intp], patients: int) -> tuple[Floats, Floats]:
+    """Panel.bins and Panel.brier."""
+    if np.isnan(p.probabilities).any():
+        return np.zeros((patients, 0)), np.full(patients, np.nan)
+    grade = p.probabilities[np.arange(len(p)), p.decoded].astype(np.float64)
+    referable = np.clip(p.probabilities[:, REFERABLE:].sum(axis=1, dtype=np.float64), 0, 1)
     happened = (p.decoded == p.grade, p.grade >= REFERABLE)
-    bins = [reliability.in_bins(*each) for each in zip((grade, referable), happened, strict=True)]
-    brier = (referable - happened[1]) ** 2
-    nothing = 1.0 if known else np.nan
-    return np.stack(bins, axis=1).reshape(len(p), 6 * reliability.BINS) * nothing, brier[:, None] * nothing
+    bins = np.empty((patients, 2, reliability.BINS, 3))
+    for number, chance in enumerate((grade, referable)):
+        bins[:, number] = reliability.bins_by_patient(chance, happened[number], who, patients)
+    return bins.reshape(patients, -1), np.bincount(who, (referable - happened[1]) ** 2, minlength=patients)
 
 
 def _referrals(p: Predictions) -> Floats:

@@ -6,6 +6,7 @@ comparison by writing one. Columns: docs/reference/predictions.md.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2cnn.errors import DataError, did_you_mean
 from m2cnn.grades import NUM_GRADES
-from m2cnn.tables import read_table, table_bytes, write_atomically
+from m2cnn.tables import open_table, table_bytes, write_atomically
 
 PROBABILITY_COLUMNS = tuple(f"p{grade}" for grade in range(NUM_GRADES))
 TEXTS = ("image", "patient", "eye", "split", "reason", "system", "bundle")
@@ -32,6 +33,9 @@ NUMBER_TYPES = {
     "decoded": np.int64,
     "gradable": np.bool_,
 }
+REPEATED = ("eye", "split", "reason", "system", "bundle")  # few texts for many photographs
+TYPES = {"grade": "b", "decoded": "b", "gradable": "b"}  # of array; the others are float32
+PART = 10_000  # rows that are text at the same time
 SUM_TOLERANCE = 1e-3  # other people's tables hold rounded probabilities
 
 Fault = tuple[NDArray[np.bool_], Callable[[int], str], str, str]
@@ -164,19 +168,24 @@ def _shown(p: Predictions, i: int) -> str:
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
     """Write the CSV whole or not at all; numbers with the fewest digits that give the same float32 again."""
-    cells = [_cells(predictions, name) for name in COLUMNS]
-    write_atomically(Path(path), table_bytes(COLUMNS, zip(*cells, strict=True)))
+    write_atomically(Path(path), table_bytes(COLUMNS, _rows(predictions)))
 
 
-def _cells(p: Predictions, name: str) -> list[str]:
+def _rows(p: Predictions) -> Iterator[tuple[str, ...]]:
+    """As text; a part at a time, since a million rows of fifteen texts are a gigabyte."""
+    for start in range(0, len(p), PART):
+        yield from zip(*(_cells(p, name, slice(start, start + PART)) for name in COLUMNS), strict=True)
+
+
+def _cells(p: Predictions, name: str, part: slice) -> list[str]:
     if name in TEXTS:
-        return getattr(p, name).tolist()
+        return getattr(p, name)[part].tolist()
     if name == "gradable":
-        return ["true" if value else "false" for value in p.gradable]
+        return ["true" if value else "false" for value in p.gradable[part]]
     if name in ("grade", "decoded"):
-        return ["" if value == NO_GRADE else str(value) for value in getattr(p, name)]
+        return ["" if value == NO_GRADE else str(value) for value in getattr(p, name)[part]]
     values = p.severity if name == "severity" else p.probabilities[:, PROBABILITY_COLUMNS.index(name)]
-    return ["" if np.isnan(value) else str(value) for value in values]
+    return ["" if np.isnan(value) else str(value) for value in values[part]]
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -185,13 +194,23 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises DataError that names file, row (the header is row 1) and repair.
     """
     path = Path(path)
-    columns, body = read_table(path)
+    columns, body = open_table(path)
     _check_columns(path, columns)
-    places = [f"{path.name}, row {number}" for number, _ in body]
-    rows = [cells for _, cells in body]
-    parsed = {name: _parsed(name, rows, places) for name in COLUMNS}
-    probabilities = np.stack([parsed.pop(name) for name in PROBABILITY_COLUMNS], axis=1)
-    return Predictions(**parsed, probabilities=probabilities, place=places.__getitem__)
+    texts: dict[str, list[str]] = {name: [] for name in TEXTS}
+    numbers = {name: array(TYPES.get(name, "f")) for name in COLUMNS if name not in TEXTS}
+    rows, shared = array("q"), {}
+    for row, cells in body:
+        rows.append(row)
+        for name, column in texts.items():
+            column.append(shared.setdefault(cells[name], cells[name]) if name in REPEATED else cells[name])
+        for name, column in numbers.items():
+            column.append(_parsed(name, cells[name], path, row))
+    probabilities = np.stack([np.array(numbers.pop(name)) for name in PROBABILITY_COLUMNS], axis=1)
+    gradable = np.array(numbers.pop("gradable"), dtype=bool)
+    own = {name: np.array(column) for name, column in numbers.items()} | texts
+    return Predictions(
+        **own, gradable=gradable, probabilities=probabilities, place=lambda i: f"{path.name}, row {rows[i]}"
+    )
 
 
 def told_sources(folder: Path) -> dict[str, str]:
@@ -211,19 +230,13 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             raise DataError(path.name, f'no column "{name}"', ", ".join(COLUMNS), repair)
 
 
-def _parsed(name: str, rows: list[dict[str, str]], places: list[str]) -> NDArray:
-    cells = [row[name] for row in rows]
-    if name in TEXTS:
-        return np.array(cells, dtype=str)
+def _parsed(name: str, cell: str, path: Path, row: int) -> float:
     parse = {"gradable": _truth, "grade": _grade, "decoded": _grade}.get(name, _number)
-    values = np.empty(len(cells), NUMBER_TYPES.get(name, np.float32))
-    for i, cell in enumerate(cells):
-        try:
-            values[i] = parse(cell)
-        except (ValueError, KeyError) as cause:
-            expected, repair = EXPECTED.get(name, ("a number or an empty cell", ""))
-            raise DataError(places[i], f'{name} is "{cell}"', expected, repair) from cause
-    return values
+    try:
+        return parse(cell)
+    except (ValueError, KeyError) as cause:
+        expected, repair = EXPECTED.get(name, ("a number or an empty cell", ""))
+        raise DataError(f"{path.name}, row {row}", f'{name} is "{cell}"', expected, repair) from cause
 
 
 EXPECTED = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, sum_by_patient
+from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval
 from m2cnn.errors import DataError
 from m2cnn.metrics import Floats, Ints, check_finite, check_grades, check_lengths, ratio
 
@@ -57,6 +57,16 @@ def in_bins(chance: Floats, right: NDArray, bins: int = BINS) -> Floats:
     cells = np.zeros((len(chance), bins, 3))
     cells[np.arange(len(chance)), bin_of(chance, bins)] = np.stack([np.ones(len(chance)), chance, right], axis=1)
     return cells
+
+
+def bins_by_patient(
+    chance: Floats, right: NDArray, patient: NDArray[np.intp], patients: int, bins: int = BINS
+) -> Floats:
+    """(N,) chances, what happened and patient numbers 0..P-1 -> (P, B, 3): sums of `in_bins`, without its zeros."""
+    cell, sums = patient * bins + bin_of(chance, bins), np.empty((patients, bins, 3))
+    for number, values in enumerate((None, chance, right)):
+        sums[..., number] = np.bincount(cell, values, minlength=patients * bins).reshape(patients, bins)
+    return sums
 
 
 def ece_of_bins(sums: Floats) -> Floats | np.float64:
@@ -117,7 +127,7 @@ def reliability_curve(
     c, r = _checked(chance, right)
     names, who = np.unique(np.asarray(patient), return_inverse=True)
     check_lengths(c, who, "chance and patient")
-    sums = sum_by_patient(in_bins(c, r, bins).reshape(len(c), 3 * bins), who, len(names))
+    sums = bins_by_patient(c, r, who, len(names), bins).reshape(len(names), 3 * bins)
     drawn = bootstrap(lambda counts: _happened(counts @ sums, bins), len(names), replicates, seed)
     edges, total = np.linspace(0, 1, bins + 1), sums.sum(0).reshape(bins, 3)
     return tuple(

@@ -20,9 +20,15 @@ def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, s
     Cells and column names are stripped; blank lines and nameless empty columns are passed over; the header is row 1.
     Raises DataError: no such file, not UTF-8, another delimiter, a doubled column, cells without a column.
     """
+    columns, body = open_table(path)
+    return columns, list(body)
+
+
+def open_table(path: str | Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """As `read_table`, one row at a time: for tables of millions."""
     path = Path(path)
     columns, body = _opened(path)
-    named = [(number, _by_column(path, number, columns, cells)) for number, cells in body]
+    named = ((number, _by_column(path, number, columns, cells)) for number, cells in body)
     return [name for name in columns if name], named
 
 
@@ -32,14 +38,6 @@ def header_of(path: str | Path) -> list[str]:
     if next(body, None) is None:
         raise DataError(Path(path).name, "no row behind the header", "a row or more")
     return [name for name in columns if name]
-
-
-def rows_of(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(row number in the file, cells by column), one row at a time: for tables of millions. Errors: as `read_table`."""
-    path = Path(path)
-    columns, body = _opened(path)
-    for number, cells in body:
-        yield number, _by_column(path, number, columns, cells)
 
 
 def _opened(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -53,17 +51,26 @@ def _opened(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
 
 def read_text(path: Path) -> str:
     """The text of a file, without a byte order mark. Raises DataError: unreadable, or not UTF-8."""
+    return "".join(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file with their ends, without a byte order mark. Errors: as `read_text`."""
+    before = 0
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            for line in file:
+                yield from io.StringIO(line.decode("utf-8" if before else "utf-8-sig"), newline="")
+                before += len(line)
     except UnicodeDecodeError as cause:
-        raise DataError(path.name, f"byte {cause.start} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
+        place = before + cause.start
+        raise DataError(path.name, f"byte {place} is not UTF-8", "UTF-8", 'Save it as "CSV UTF-8".') from cause
     except OSError as cause:
         raise DataError(path, cause.strerror or str(cause), "a readable CSV file", "Check the path.") from cause
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(_lines(path), strict=True)
     try:
         for cells in reader:
             yield reader.line_num, [cell.strip() for cell in cells]
