@@ -19,7 +19,7 @@ LAYERS = [
     "data models quality_measures",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
     "systems",
-    "bundle compare bar half checkpoint optimiser onnx_export blend_net work",
+    "bundle compare bar half checkpoint optimiser precision onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join patients subgroups",
     "part recalibrate finetune",
