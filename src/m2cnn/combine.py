@@ -126,7 +126,6 @@ class Mean(Combiner):
     answer: str = "severity"
     other: float = 0.0
     name: ClassVar[str] = "mean"
-    reads: ClassVar[str] = "every member's answer for this eye, and for the other where `other` is above 0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,6 +139,11 @@ class Mean(Combiner):
     @property
     def joins_eyes(self) -> bool:
         return self.other > 0
+
+    @property
+    def reads(self) -> str:
+        share = f", with a share of {self.other:g} of that for the other eye" if self.other else " alone"
+        return f"every member's answer for this eye{share}"
 
     @property
     def splits(self) -> tuple[str, ...]:
