@@ -40,12 +40,6 @@ def test_grade_as_json(capsys, tiny_run, rendered):
     assert said["grade"] in range(5) and said["disclaimer"] == DISCLAIMER
 
 
-def test_grade_without_a_model_says_how_to_get_one(capsys):
-    code, _, err = run(capsys, "grade", "x.jpg")
-    assert code == REFUSED
-    assert "--model BUNDLE" in err and "Traceback" not in err
-
-
 def test_train_evaluate_compare(capsys, rendered, tmp_path):
     manifest = rendered.root / "manifest.csv"
     slim = ["--width", "1/16", "--ladder", "quarter", "network.repeats=[1,1,1]", "network.residual_blocks=1"]
