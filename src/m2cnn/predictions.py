@@ -231,9 +231,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 
 def _parsed(name: str, cell: str, path: Path, row: int) -> float:
-    parse = {"gradable": _truth, "grade": _grade, "decoded": _grade}.get(name, _number)
     try:
-        return parse(cell)
+        return PARSERS.get(name, _number)(cell)
     except (ValueError, KeyError) as cause:
         expected, repair = EXPECTED.get(name, ("a number or an empty cell", ""))
         raise DataError(f"{path.name}, row {row}", f'{name} is "{cell}"', expected, repair) from cause
@@ -264,3 +263,6 @@ def _number(cell: str) -> float:
     if cell and not abs(value) < 1e9:  # also refuses nan; float32 could not hold much more
         raise ValueError(cell)
     return value
+
+
+PARSERS = {"gradable": _truth, "grade": _grade, "decoded": _grade}  # the other numbers: _number
