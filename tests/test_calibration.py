@@ -241,6 +241,30 @@ def test_points_stand_in_every_row(site, rendered, tmp_path, capsys):
     assert float(at["chance"]) == pytest.approx(sum(float(at[f"p{grade}"]) for grade in (2, 3, 4)))
 
 
+POINTS = {"sensitive": 0.5, "specific": 3.0}
+BY_POINT = "the grade alone says not referable but sensitive says refer: go by the operating point"
+
+
+@pytest.mark.parametrize(
+    ("grade", "severity", "caution"),
+    [
+        (0, 0.4, ""),
+        (0, 0.6, BY_POINT),
+        (1, 3.1, BY_POINT.replace("sensitive", "sensitive and specific")),
+        (2, 0.4, "the grade alone says referable but no operating point says refer"),
+        (2, 0.6, ""),
+        (4, 3.5, ""),
+    ],
+)
+def test_a_grade_that_would_hide_what_a_point_refers_says_so(site, grade, severity, caution):
+    rates = ((0.9, 0.8, 1.0), (0.7, 0.6, 0.8))
+    points = tuple(Point(name, place, 0.9, *rates) for name, place in POINTS.items())
+    bundle = replace(load_bundle(site), calibration=replace(NONE, points=points, photographs=9))
+    decoded = Decoded(None, np.array([severity]), np.array([grade]))
+    grading = Grader(bundle, ())._grading("a.jpg", decoded, 0, None, "")
+    assert grading.caution.startswith(caution) and bool(grading.caution) == bool(caution)
+
+
 def test_a_recipe_calibrates_at_the_end(rendered, tiny_recipe, tmp_path):
     from m2cnn.train import train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +159,7 @@ class Grader:
         probabilities = None if decoded.probabilities is None else tuple(float(p) for p in decoded.probabilities[row])
         referable = grade >= ENDPOINTS["referable"]
         refer = self.calibration.refer(severity)
+        caution = "; ".join(filter(None, (caution, _disagreement(referable, refer))))
         return Grading(name, grade, probabilities, severity, referable, True, "", *self._origin, caution, chance, refer)
 
     @property
@@ -183,6 +184,17 @@ def eyes_of(
     vectors = tuple(features for _, features in answers)
     features = vectors if all(each.shape[1] for each in vectors) else ()  # a network of your own may give none
     return Eyes(decoded, features, numbers, sides(eyes), other_eyes(patients, eyes))
+
+
+def _disagreement(referable: bool, refer: Mapping[str, bool]) -> str:
+    """A caution where the grade alone would spare an eye that a point refers, or refer one that every point spares."""
+    referring = [name for name, yes in refer.items() if yes]
+    if referable == bool(referring) or not refer:
+        return ""
+    told = "the grade alone says {} but {}: go by the operating point that your clinic chose"
+    if referable:
+        return told.format("referable", "no operating point says refer")
+    return told.format("not referable", f"{' and '.join(referring)} says refer")
 
 
 def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable, depth: int) -> Iterator:
