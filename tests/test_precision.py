@@ -1,5 +1,7 @@
 """bf16 on a CPU: which convolutions stay in float32, and that the trainer has it so."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from m2cnn.checkpoint import Progress
 from m2cnn.data.sampling import Sampling
 from m2cnn.fit import Fit, StageData, fit_stage
 from m2cnn.models import NetworkSettings
-from m2cnn.precision import DepthwiseInFloat
+from m2cnn.precision import DepthwiseInFloat, depthwise_in_float
 from m2cnn.recipe import Recipe, Stage
 from m2cnn.tasks import MultiTask
 
@@ -42,6 +44,14 @@ def test_without_autocast_nothing_changes(layers):
         layer.float()
 
 
+def test_it_is_entered_only_under_autocast_on_a_cpu():
+    assert isinstance(depthwise_in_float(), nullcontext)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert isinstance(depthwise_in_float(), DepthwiseInFloat)
+    with torch.autocast("cpu", torch.bfloat16, enabled=False):
+        assert isinstance(depthwise_in_float(), nullcontext)
+
+
 class Grey:
     """Pictures of one grey with grades 0..4."""
 
@@ -54,14 +64,35 @@ class Grey:
         return torch.full((3, 56, 56), 100, dtype=torch.uint8), int(self.grades[key[0]])
 
 
-def test_training_and_validation_have_it_so(tmp_path):
-    network = NetworkSettings.from_dict(NetworkSettings().to_dict() | TRUNK).build(6, 0)
+@pytest.fixture
+def trained(tmp_path):
+    """What trains a small network with depthwise convolutions for a pass: of the network and the precision."""
+
+    def train(network, precision):
+        recipe = Recipe("own", (Stage(1, size=56, batch=5),))
+        data = StageData(Grey(), Grey(), Sampling())
+        fit_stage(Fit(network, MultiTask(), recipe, data, Progress(), tmp_path, None), precision, tmp_path)
+
+    return train
+
+
+@pytest.fixture
+def network():
+    return NetworkSettings.from_dict(NetworkSettings().to_dict() | TRUNK).build(6, 0)
+
+
+def test_a_run_in_float_never_enters_it(network, trained, monkeypatch):
+    entered = []
+    monkeypatch.setattr(DepthwiseInFloat, "__enter__", lambda mode: entered.append(mode))
+    trained(network, "32")
+    assert not entered
+
+
+def test_training_and_validation_have_it_so(network, trained):
     seen = set()
     for each in network.modules():
         if isinstance(each, nn.Conv2d):
             each.register_forward_hook(lambda conv, _, y: seen.add((conv.groups > 1, network.training, y.dtype)))
-    recipe = Recipe("own", (Stage(1, size=56, batch=5),))
-    data = StageData(Grey(), Grey(), Sampling())
-    fit_stage(Fit(network, MultiTask(), recipe, data, Progress(), tmp_path, None), "bf16", tmp_path)
+    trained(network, "bf16")
     kinds = {(True, torch.float32), (False, torch.bfloat16)}
     assert seen == {(grouped, training, kind) for grouped, kind in kinds for training in (True, False)}

@@ -33,7 +33,7 @@ from m2cnn.data.sampling import Sampling, pass_order
 from m2cnn.errors import M2cnnError, SettingError, did_you_mean
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.optimiser import make_optimiser, moving_average
-from m2cnn.precision import DepthwiseInFloat
+from m2cnn.precision import depthwise_in_float
 from m2cnn.recipe import Recipe, Stage
 from m2cnn.tasks import Decoded, Task, cut
 
@@ -106,7 +106,7 @@ class Fit(LightningModule):
         return loader(self.data.val, every_batch(len(self.data.val), self.stage.batch), self.data.workers)
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        with DepthwiseInFloat():
+        with depthwise_in_float():
             loss = loss_of(self.network, self.task, *batch)
         self.loss = loss.detach()
         return loss
@@ -119,7 +119,7 @@ class Fit(LightningModule):
             measure_norms(self.judged, itertools.islice(batches, self.recipe.norm_batches))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
-        with DepthwiseInFloat():
+        with depthwise_in_float():
             self.outputs.append(self.judged(batch[0]).float().cpu())
 
     # What happens on the way
