@@ -125,6 +125,19 @@ def test_every_file_stands_there_with_its_hash(model, tmp_path):
         assert f"| {name} | {path.stat().st_size:,} | {digest} |" in files
 
 
+def test_what_the_table_says_of_its_trunk_is_not_said_of_another(model):
+    text = section(model_card(model.folder), "What it is")
+    assert "| network | inception_resnet_v2, 112 px, 1 cell |" in text
+    assert "trunk computed from its map sizes (Inception-ResNet-v2)" in text
+    edit(model.folder, network=model.settings["network"] | {"trunk": "timm:mobilenetv2_035"})
+    text = section(model_card(model.folder), "What it is")
+    assert "| network | timm:mobilenetv2_035, 112 px, 1 cell |" in text
+    other = "ours: the row m2cnn of the table with timm:mobilenetv2_035 in place of inception_resnet_v2"
+    assert "Inception-ResNet-v2" not in text and f"| source | {other} |" in text
+    edit(model.folder, source="gone on from 0123")
+    assert "| source | gone on from 0123 |" in section(model_card(model.folder), "What it is")
+
+
 def test_weights_of_eyepacs_are_for_research_only(model):
     assert "for research only" not in section(model_card(model.folder), "Who may use it")
     edit(model.folder, terms=terms_of(["eyepacs", "idrid"]).to_dict())

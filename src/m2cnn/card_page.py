@@ -18,6 +18,7 @@ from m2cnn.data.manifest import file_hash
 from m2cnn.data.terms import CODE, RESEARCH, UNKNOWN
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.packaged import is_packaged
+from m2cnn.systems import SYSTEMS
 from m2cnn.weights_header import stored_numbers
 
 NOT_RECORDED = "not recorded"
@@ -83,7 +84,9 @@ def _each(card: Card, said: Callable[[Evidence], list[str]]) -> list[str]:
 def _what(bundle: Bundle) -> list[str]:
     settings, joined = bundle.settings, bundle.combiner
     rows = [
-        ("system", f"{bundle.system}: {settings.get('source') or NOT_RECORDED}"),
+        ("system", bundle.system),
+        ("network", "; ".join(dict.fromkeys(map(_in_short, bundle.networks)))),
+        ("source", _source(bundle)),
         ("model", f"{bundle.hash} (sha256 of its system.json, which covers every file below)"),
         ("made by", f"m2cnn {settings.get('m2cnn') or NOT_RECORDED}"),
         ("gives", "grade 0..4, severity 0..4, probabilities where the task has them, or the reason why not gradable"),
@@ -99,6 +102,28 @@ def _what(bundle: Bundle) -> list[str]:
         "",
         f"End-points by grade alone: {points}.",
     ]
+
+
+def _in_short(network: Bundle) -> str:
+    cells = network.settings["cells"]
+    return f"{_trunk_or_kind(network)}, {network.size} px" + (f", {cells} cell{'s' * (cells > 1)}" if cells else "")
+
+
+def _trunk_or_kind(network: Bundle) -> str:
+    """What a network is: its trunk where it has one to choose, else its kind."""
+    return network.settings["network"].get("trunk") or network.settings["network_kind"]
+
+
+def _source(bundle: Bundle) -> str:
+    """Where its description comes from. What a row of the table says of its networks is not true of others."""
+    told, row = bundle.settings.get("source") or NOT_RECORDED, SYSTEMS.get(bundle.system)
+    if row is None or told != row.source:
+        return told
+    theirs = {getattr(member.network, "trunk", type(member.network).__name__) for member in row.members}
+    own = dict.fromkeys(map(_trunk_or_kind, bundle.networks))
+    if own.keys() <= theirs:
+        return told
+    return f"ours: the row {bundle.system} of the table with {', '.join(own)} in place of {', '.join(sorted(theirs))}"
 
 
 def _uses() -> list[str]:
