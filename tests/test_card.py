@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 import pytest
 
+import m2cnn.card_groups
 from m2cnn.bootstrap import shown
 from m2cnn.bundle import load_bundle, with_calibration
 from m2cnn.calibration import Calibration, Point
@@ -23,6 +25,7 @@ from m2cnn.errors import DataError, SettingError
 from m2cnn.export import Origin, save_combined
 from m2cnn.grades import DISCLAIMER
 from m2cnn.predictions import Predictions, read_predictions, write_predictions
+from m2cnn.profile.look import look_at_style
 from m2cnn.summary import read_metrics, summarise, write_metrics
 from m2cnn.weights_header import stored_numbers
 
@@ -261,6 +264,21 @@ def test_the_photographs_tell_source_colour_and_field(model, tiny_run, rendered,
     # In a run's own folder, its manifest lies around.
     groups = add_evidence(model.folder, "run", tiny_run / "test", replicates=20).evidence[1].groups
     assert {group.by for group in groups} == {"eye", "source"}
+
+
+def test_a_photograph_is_looked_at_once_in_a_command(capsys, model, tiny_run, rendered, monkeypatch):
+    looked = []
+
+    @wraps(look_at_style)
+    def counted(file):
+        looked.append(file)
+        return look_at_style(file)
+
+    monkeypatch.setattr(m2cnn.card_groups, "look_at_style", counted)
+    added = [word for name in ("one", "two") for word in ("--add", f"{name}={tiny_run / 'test'}")]
+    data = ("--data", rendered.root / "manifest.csv", "--replicates", 20)
+    code, _, err = run(capsys, "card", model.folder, *added, *data)
+    assert code == OK and len(looked) == len(read_predictions(tiny_run / "test" / "predictions.csv")), err
 
 
 def test_a_cross_validation_tells_sources_by_its_folders(model, tmp_path):

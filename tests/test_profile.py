@@ -29,7 +29,7 @@ from m2cnn.profile.comparison_page import comparison_page
 from m2cnn.profile.detail import resolved
 from m2cnn.profile.findings import findings, profile, reading
 from m2cnn.profile.gallery import MOST, Gallery
-from m2cnn.profile.look import CODE, jpeg_quality, look_at_all
+from m2cnn.profile.look import CODE, jpeg_quality, look_at_all, look_at_style
 from m2cnn.profile.measures import BY_NAME
 from m2cnn.profile.page import profile_page
 from m2cnn.profile.statistics import contrasts, eye_agreement, grade_correlations, shares
@@ -463,6 +463,15 @@ def test_the_header_is_upright_and_of_the_whole_file(tmp_path):
     Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
     assert PhotographFile(tmp_path / "a.jpg").header()[:2] == (480, 640)
     assert PhotographFile(tmp_path / "a.png").header() == (640, 480, ())
+
+
+def test_the_look_of_a_card_sees_the_same_in_less_time(healthy, monkeypatch):
+    file = PhotographFile(healthy.table.manifest.path(healthy.table.rows[0]))
+    whole = look_at_all(file).values
+    monkeypatch.setattr("m2cnn.profile.look.check_file", None)
+    monkeypatch.setattr("m2cnn.profile.look.resolved", None)
+    monkeypatch.setattr("m2cnn.profile.look.planes_of_file", None)
+    assert look_at_style(file).values == {name: whole[name] for name in ("diameter", "stretch")}
 
 
 def test_a_look_finds_the_planted_cut(healthy, tmp_path):

@@ -22,7 +22,7 @@ from m2cnn.data.opening import read_data
 from m2cnn.data.survey import Seen, survey
 from m2cnn.predictions import NO_GRADE, Predictions, told_sources
 from m2cnn.profile.findings import STRETCHED
-from m2cnn.profile.look import CODE, look_at_all
+from m2cnn.profile.look import CODE, look_at_style
 from m2cnn.subgroups import graded_rows
 
 KINDS = ("source", "eye", "colour", "field")
@@ -79,7 +79,7 @@ def _labels_of(manifest: Manifest, memory: str | Path | None) -> dict[str, dict[
     seen: dict[str, Seen] = {}
     if there:
         with nullcontext(memory) if memory else TemporaryDirectory() as folder:
-            seen = survey(Manifest(there, manifest.root), look_at_all, folder, code=CODE)
+            seen = survey(Manifest(there, manifest.root), look_at_style, folder, code=CODE)
     values = {image: one.values for image, one in seen.items() if one.values}
     return {
         "source": {row.image: row.source for row in manifest},

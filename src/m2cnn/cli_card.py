@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from m2cnn.errors import SettingError
 from m2cnn.packaged import DEFAULT
@@ -36,9 +38,11 @@ def card(options: argparse.Namespace) -> None:
         raise SettingError("--replicates", str(options.replicates), "1 or more")
     added = [_pair("--add", text) for text in options.add]
     pictures = [_pair("--picture", text) for text in options.picture]
-    looks = {"data": options.data, "images": options.images, "memory": options.cache}
-    for name, folder in added:
-        add_evidence(options.model, name, folder, **looks, replicates=options.replicates)
+    # Without --cache the photographs are still looked at once alone, whatever is added of them.
+    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+        looks = {"data": options.data, "images": options.images, "memory": memory}
+        for name, folder in added:
+            add_evidence(options.model, name, folder, **looks, replicates=options.replicates)
     for file, caption in pictures:
         add_picture(options.model, file, caption)
     page = model_card(options.model, out.parent if out else None)

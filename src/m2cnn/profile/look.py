@@ -37,12 +37,20 @@ def look_at_all(file: PhotographFile) -> Seen:
         return Seen(fault.got, {}, planes)
 
 
+def look_at_style(file: PhotographFile) -> Seen:
+    """Diameter of the field in px and stretch of the colours, as `look_at_all` has them, in a seventh of its time.
+
+    Raises ImageError for what cannot be read, and where there is no round field.
+    """
+    large = file.at(LARGEST)
+    picture, lit = _picture(file, large)
+    lowest, highest = np.percentile(picture[_measured(lit)].astype(np.float32), (1, 99), axis=0)
+    return Seen("", {"diameter": large.diameter, "stretch": _stretch(lowest, highest)}, b"")
+
+
 def _values(file: PhotographFile) -> dict[str, float]:
     header, large = file.header(), file.at(LARGEST)
-    # Not `Preprocess.read`: it refuses what was prepared for smaller pictures.
-    small = file.at(Preprocess().diameter(SIZE))
-    picture = Preprocess()(small.image, SIZE, small.field)
-    lit = _lit(large, picture)
+    picture, lit = _picture(file, large)
     detail = resolved(np.ascontiguousarray(Preprocess().crop(large.image, large.field)[..., 1]))
     return {
         "width": float(header.width),
@@ -53,8 +61,16 @@ def _values(file: PhotographFile) -> dict[str, float]:
         "detail": detail,
         "kept": min(1.0, detail / min(2 * large.field.radius, LARGEST)),
         **({"jpeg": jpeg_quality(header.table)} if header.table else {}),
-        **_appearance(picture, lit if lit.any() else _disc(SIZE)),
+        **_appearance(picture, _measured(lit)),
     }
+
+
+def _picture(file: PhotographFile, large: Photograph) -> tuple[np.ndarray, np.ndarray]:
+    """(SIZE, SIZE, 3) uint8 of one field diameter, and (SIZE, SIZE) bool, what of it is lit."""
+    # Not `Preprocess.read`: it refuses what was prepared for smaller pictures.
+    small = file.at(Preprocess().diameter(SIZE))
+    picture = Preprocess()(small.image, SIZE, small.field)
+    return picture, _lit(large, picture)
 
 
 def jpeg_quality(table: tuple[int, ...]) -> float:
@@ -80,6 +96,16 @@ def _lit(photograph: Photograph, picture: np.ndarray) -> np.ndarray:
     return inside & _disc(SIZE) & (cv2.blur(picture.max(axis=2), (5, 5)) >= DARK)
 
 
+def _measured(lit: np.ndarray) -> np.ndarray:
+    """Where colour and light are measured: what is lit, or the whole circle where nothing is."""
+    return lit if lit.any() else _disc(SIZE)
+
+
+def _stretch(lowest: np.ndarray, highest: np.ndarray) -> float:
+    """The share of its range that the least stretched channel spans."""
+    return float((highest - lowest).min()) / 255
+
+
 def _appearance(picture: np.ndarray, lit: np.ndarray) -> dict[str, float]:
     """Colour, light and sharpness of the lit part."""
     pixels = picture[lit].astype(np.float32)
@@ -90,7 +116,7 @@ def _appearance(picture: np.ndarray, lit: np.ndarray) -> dict[str, float]:
         "redness": float(middle[0] / (middle.sum() + 1e-3)),
         "blueness": float(middle[2] / (middle.sum() + 1e-3)),
         "saturation": float(((brightest - faintest) / (brightest + 1)).mean()),
-        "stretch": float((highest - lowest).min()) / 255,
+        "stretch": _stretch(lowest, highest),
         "clipped": float((brightest >= FULL).mean()),
         **_texture(picture[..., 1].astype(np.float32), lit),
     }
