@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from m2cnn.bundle import load_bundle, load_network
+from m2cnn.bundle import KNOWN, copy_bundle, load_bundle, load_network
+from m2cnn.combine import Mean
 from m2cnn.errors import BundleError, SettingError
-from m2cnn.export import _check_agreement
+from m2cnn.export import Origin, _check_agreement, save_combined
 from m2cnn.grades import DISCLAIMER
 
 
@@ -95,6 +96,29 @@ def test_the_hash_covers_everything(copy, tiny_run):
     before = load_bundle(tiny_run).hash
     edit(copy, licence="another")
     assert load_bundle(copy).hash != before
+
+
+def test_what_all_members_know_is_stored_once(tiny_run, tmp_path):
+    member = load_bundle(tiny_run)
+    known = (member.folder / KNOWN).read_bytes()
+    joined = save_combined(tmp_path / "joined", {"a": member}, Mean(), b"", Origin("x", "y", {}, known))
+    assert list(joined.folder.rglob(KNOWN)) == [joined.folder / KNOWN]
+    within = joined.members["a"]
+    assert within.hash == member.hash and within.known().to_bytes() == known
+    assert joined.bytes == sum(path.stat().st_size for path in joined.folder.rglob("*") if path.is_file())
+    alone = load_bundle(copy_bundle(load_bundle(within.folder), tmp_path / "alone"))
+    assert alone.hash == member.hash and (alone.folder / KNOWN).read_bytes() == known
+    shutil.copy(member.folder / KNOWN, within.folder)  # as it once was: one in each
+    assert load_bundle(joined.folder).hash == joined.hash
+
+
+def test_a_member_that_knows_other_photographs_keeps_its_own(tiny_run, tmp_path):
+    members = {"a": load_bundle(tiny_run)}
+    joined = save_combined(tmp_path / "joined", members, Mean(), b"", Origin("x", "y", {}, b"others"))
+    assert (joined.folder / "members" / "a" / KNOWN).read_bytes() == (tiny_run / "bundle" / KNOWN).read_bytes()
+    (joined.folder / "members" / "a" / KNOWN).unlink()
+    with pytest.raises(BundleError, match=r"photographs\.npy: sha256"):
+        load_bundle(joined.folder)
 
 
 def test_disagreement_of_onnx_and_torch_is_found(tiny_run):

@@ -6,7 +6,7 @@ photographs.npy        hashes and fingerprints of the photographs that it was tr
 
 A system of several members, or one that looks at both eyes, is a folder of such folders:
 
-members/NAME/          a bundle of each member
+members/NAME/          a bundle of each member; where its photographs.npy would be the one below, it has none of its own
 combiner.onnx          what joins them: "rows" -> "outputs"
 photographs.npy
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,8 +84,18 @@ class Bundle:
     @property
     def bytes(self) -> int:
         """Of all its files, those of its members too."""
-        own = sum((self.folder / name).stat().st_size for name in (SETTINGS, *self.settings["files"]))
-        return own + sum(member.bytes for member in self.members.values())
+        return sum(path.stat().st_size for path in self.files.values())
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Each of its files once, those of its members too, by the name below its folder."""
+        own = {name: self.folder / name for name in (SETTINGS, *self.settings["files"])}
+        of_members = {
+            f"{MEMBERS}/{name}/{file}": path
+            for name, member in self.members.items()
+            for file, path in member.files.items()
+        }
+        return {name: path for name, path in (own | of_members).items() if path.is_file()}
 
     def to_text(self) -> str:
         """Which model it is, and who may use it, in a line."""
@@ -119,7 +130,7 @@ class Bundle:
 
     def known(self) -> Known:
         """The photographs that this model must not be measured on."""
-        return read_known(self.folder / KNOWN)
+        return read_known(place_of(self.folder, KNOWN))
 
 
 def load_bundle(folder: str | Path) -> Bundle:
@@ -148,6 +159,21 @@ def load_bundle(folder: str | Path) -> Bundle:
         raise BundleError(
             folder / SETTINGS, f"unusable ({cause})", f"the keys of {SCHEMA}", "Export the bundle again."
         ) from cause
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where a file of a bundle is: what all members know of photographs may stand once, in the bundle of them all."""
+    shared = folder.parent.parent / name
+    missing = name == KNOWN and folder.parent.name == MEMBERS and not (folder / name).is_file()
+    return shared if missing and shared.is_file() else folder / name
+
+
+def copy_bundle(bundle: Bundle, folder: Path) -> Path:
+    """The bundle in a new folder, and whatever lies beside its files; a member's becomes one that stands alone."""
+    shutil.copytree(bundle.folder, folder)
+    if not (folder / KNOWN).is_file():
+        shutil.copyfile(place_of(bundle.folder, KNOWN), folder / KNOWN)
+    return folder
 
 
 def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
@@ -197,7 +223,7 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:
-    path = folder / name
+    path = place_of(folder, name)
     if Path(name).name != name or not path.is_file():
         raise BundleError(
             path, "no such file in the bundle", "the file that system.json names", "Copy the bundle again."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from m2cnn.bundle import MEMBERS, SETTINGS, WEIGHTS, Bundle, load_bundle
+from m2cnn.bundle import WEIGHTS, Bundle, load_bundle
 from m2cnn.card import Card, Evidence, read_card
 from m2cnn.card_evidence import NOT_MEASURED, evidence_lines, failure_lines, group_lines, table
 from m2cnn.data.manifest import file_hash
@@ -220,15 +220,8 @@ def _calibration(bundle: Bundle) -> list[str]:
 
 
 def _files(bundle: Bundle) -> list[str]:
-    return table(("file", "bytes", "sha256"), _hashes(bundle))
-
-
-def _hashes(bundle: Bundle, place: str = "") -> Iterator[tuple[str, str, str]]:
-    for name in (SETTINGS, *bundle.settings["files"]):
-        path = bundle.folder / name
-        yield f"{place}{name}", f"{path.stat().st_size:,}", file_hash(path)
-    for name, member in bundle.members.items():
-        yield from _hashes(member, f"{place}{MEMBERS}/{name}/")
+    rows = [(name, f"{path.stat().st_size:,}", file_hash(path)) for name, path in bundle.files.items()]
+    return table(("file", "bytes", "sha256"), rows)
 
 
 # --- pictures and words ---

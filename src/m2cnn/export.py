@@ -27,6 +27,7 @@ from m2cnn.bundle import (
     Bundle,
     answers_of,
     both,
+    copy_bundle,
     load_bundle,
 )
 from m2cnn.calibration import NONE
@@ -108,11 +109,13 @@ def save_bundle(
 def save_combined(folder: Path, members: dict[str, Bundle], combiner: Combiner, onnx: bytes, origin: Origin) -> Bundle:
     """Write, check and return the bundle of several members, or of both eyes; the members' bundles are copied into it.
 
-    combiner, onnx: of m2cnn.combine_fit.
+    combiner, onnx: of m2cnn.combine_fit.  What a member knows of photographs is kept once where the origin says it too.
     """
     fresh = _fresh(folder)
     for name, bundle in members.items():
-        shutil.copytree(bundle.folder, fresh / MEMBERS / name)
+        known = copy_bundle(bundle, fresh / MEMBERS / name) / KNOWN
+        if known.read_bytes() == origin.known:
+            known.unlink()
     (fresh / COMBINER).write_bytes(onnx)
     settings = {
         "members": {name: file_hash(bundle.folder / SETTINGS) for name, bundle in members.items()},
