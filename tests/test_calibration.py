@@ -4,13 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 from tests.test_paper import predictions
 
-from m2cnn.bundle import load_bundle, with_calibration
+from m2cnn.bundle import CALIBRATED, load_bundle, with_calibration
 from m2cnn.calibration import (
     HIGH_SENSITIVITY,
     HIGH_SPECIFICITY,
@@ -22,7 +23,9 @@ from m2cnn.calibration import (
     fit_temperature,
 )
 from m2cnn.cli import main
+from m2cnn.data import Manifest, Row, open_data
 from m2cnn.errors import DataError, SettingError
+from m2cnn.evaluate import evaluate
 from m2cnn.grader import Grader
 from m2cnn.predictions import read_predictions
 from m2cnn.tasks import Decoded
@@ -212,10 +215,33 @@ def test_a_calibrated_bundle_gives_the_same_grades_and_other_chances(site, tiny_
 def test_calibrating_twice_is_calibrating_once(site, tiny_run, tmp_path, capsys):
     words = ["--data", str(tiny_run), "--split", "val,test", "--out", str(tmp_path / "again")]
     assert main(["calibrate", str(site), *words]) == 0
-    assert load_bundle(tmp_path / "again").calibration == load_bundle(site).calibration
+    assert load_bundle(tmp_path / "again").hash == load_bundle(site).hash
     assert "temperature" in capsys.readouterr().out
     assert main(["calibrate", str(site), *words]) == 2
     assert "it exists" in capsys.readouterr().err
+
+
+def test_the_photographs_of_the_points_are_not_measured_on(site, tiny_run, rendered, tmp_path):
+    bundle, own = load_bundle(site), open_data(tiny_run)
+    rows = [row for row in rendered if row.split == "test"]
+    assert bundle.known().digests("calibration") == {row.sha256 for row in rows}
+    assert CALIBRATED in bundle.settings["files"] and not load_bundle(tiny_run).known().digests("calibration")
+    refused = rf"{len(rows)} of {len(rows)} photographs are known to the model: .*\(calibration, same bytes\)"
+    strangers = tuple(Row(row.image, f"clinic {row.patient}", grade=row.grade) for row in rows)
+    for manifest in (own, Manifest(tuple(replace(row, split="test") for row in strangers), rendered.root)):
+        with pytest.raises(DataError, match=refused):
+            evaluate(site, manifest, tmp_path / "out")
+    copies = Manifest(tuple(replace(row, split="val") for row in strangers[:3]), tmp_path)
+    for row in copies:
+        small = cv2.resize(cv2.imread(str(rendered.root / row.image)), (170, 170), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(tmp_path / row.image), small)
+    with pytest.raises(DataError, match=r"\(calibration, same photograph\)"):
+        evaluate(site, copies, tmp_path / "out", splits=("val",))
+    with pytest.raises(DataError, match="it knows all of these photographs"):
+        evaluate(site, own, tmp_path / "out", trained_on="skip")
+    # Validation is what it was, and a bundle that was not calibrated on them takes them.
+    assert evaluate(site, own, tmp_path / "val", splits=("val",), replicates=10)["n_images"]
+    assert evaluate(tiny_run, own, tmp_path / "test", replicates=10)["n_images"] == len(rows)
 
 
 def test_the_photographs_of_training_are_refused(tiny_run, tmp_path, capsys):
@@ -271,7 +297,7 @@ def test_a_recipe_calibrates_at_the_end(rendered, tiny_recipe, tmp_path):
     recipe = replace(tiny_recipe, stages=tiny_recipe.stages[:1], calibrate=True)
     bundle = train(recipe, rendered, tmp_path / "run")
     val = [row for row in rendered if row.split == "val"]
-    assert bundle.calibration.photographs == len(val)
+    assert bundle.calibration.photographs == len(val) and CALIBRATED not in bundle.settings["files"]
     said = read_predictions(tmp_path / "run/val/predictions.csv")
     assert set(said.bundle) == {bundle.hash}
     assert load_bundle(tmp_path / "run").hash == bundle.hash

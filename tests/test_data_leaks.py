@@ -256,7 +256,7 @@ def test_a_bundle_knows_its_training_photographs(tiny_run, rendered, tmp_path):
     known = load_bundle(tiny_run).known()
     splits = {row.image: row.split for row in rendered}
     met = known.meet(survey(rendered, look_at_planes, tmp_path, workers=1))
-    assert {one.image: one.split for one in met} == {k: v for k, v in splits.items() if v in ("train", "val")}
+    assert {one.image: one.role for one in met} == {k: v for k, v in splits.items() if v in ("train", "val")}
     assert {one.how for one in met} == {"same bytes"}
 
 
@@ -316,9 +316,13 @@ def test_known_survives_the_file_and_damage_is_refused(rendered, tmp_path):
         known = known_of(rendered, found)
         (tmp_path / "known.npy").write_bytes(known.to_bytes())
         again = read_known(tmp_path / "known.npy")
-        assert np.array_equal(again.sha256, known.sha256) and list(again.split) == list(known.split)
+        assert np.array_equal(again.sha256, known.sha256) and list(again.role) == list(known.role)
         assert np.array_equal(again.codes, known.codes)
         assert known.to_bytes() == again.to_bytes()
+    chosen_on = known_of(rendered, seen, "calibration")
+    assert set(chosen_on.role) == {"calibration"} and len(chosen_on) == len(rendered)
+    (tmp_path / "known.npy").write_bytes(known.joined(chosen_on).to_bytes())
+    assert list(read_known(tmp_path / "known.npy").role) == list(known.joined(chosen_on).role)
     (tmp_path / "known.npy").write_bytes(known.to_bytes()[:-9])
     with pytest.raises(BundleError, match=r"known\.npy: unreadable"):
         read_known(tmp_path / "known.npy")

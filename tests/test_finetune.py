@@ -55,7 +55,7 @@ def test_a_model_goes_on_with_photographs_of_another_place(tiny_run, clinic, ren
     assert after.system == before.system and after.task == before.task and after.size == before.size
     assert len(read_history(out)) == 2
     # Whoever measures it is told of both sets.
-    known = {bytes(digest): str(split) for digest, split in zip(after.known().sha256, after.known().split, strict=True)}
+    known = {bytes(digest): str(split) for digest, split in zip(after.known().sha256, after.known().role, strict=True)}
     for manifest in (clinic, rendered):
         seen = [row for row in manifest if row.split in ("train", "val")]
         assert all(known[bytes.fromhex(row.sha256)] == row.split for row in seen)
@@ -184,10 +184,13 @@ def test_commands_that_mean_nothing(given, message, tmp_path, capsys):
 
 
 def test_what_two_models_know():
-    def known(digests, splits):
-        codes = np.arange(len(digests))[:, None].astype(np.int8)
-        return Known(np.array([[d] * 32 for d in digests], np.uint8), np.array(splits, "U5"), codes)
+    def known(**roles):
+        digests = np.array([[ord(name)] * 32 for name in roles], np.uint8)
+        return Known(digests, np.array(list(roles.values())), np.arange(len(roles))[:, None].astype(np.int8))
 
-    both = known([1, 2], ["val", "train"]).joined(known([2, 3, 1], ["val", "val", "train"]))
-    told = {int(digest[0]): str(split) for digest, split in zip(both.sha256, both.split, strict=True)}
-    assert told == {1: "train", 2: "train", 3: "val"} and len(both.codes) == 3
+    other = {"b": "val", "c": "val", "a": "train", "d": "calibration", "e": "calibration", "f": "calibration"}
+    both = known(a="val", b="train", d="val", e="train").joined(known(**other))
+    told = {chr(digest[0]): str(role) for digest, role in zip(both.sha256, both.role, strict=True)}
+    roles = {"a": "train", "b": "train", "c": "val", "d": "calibration", "e": "train", "f": "calibration"}
+    assert told == roles and len(both.codes) == 6
+    assert both.digests("calibration") == {"64" * 32, "66" * 32}

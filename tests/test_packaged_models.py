@@ -62,7 +62,7 @@ def test_rendered_photographs_are_graded_and_what_is_none_is_refused(model, rend
 def test_it_tells_referable_eyes_on_idrid_photographs_that_it_did_not_learn_from(model, real_data):
     """Its validation photographs: they chose its passes, so that this is a floor for mistakes, not a measurement."""
     known = load_bundle(model).known()
-    held = {bytes(digest) for digest, split in zip(known.sha256, known.split, strict=True) if split == "val"}
+    held = {bytes(digest) for digest, split in zip(known.sha256, known.role, strict=True) if split == "val"}
     manifest = open_data(f"idrid:{real_data / 'idrid'}")
     files = {row: manifest.path(row) for row in manifest}
     rows = [row for row, path in files.items() if hashlib.sha256(path.read_bytes()).digest() in held]

@@ -3,12 +3,13 @@
 weights.safetensors    the network's weights, for torch
 model.onnx             the network, for ONNX Runtime: "pictures" -> "outputs", "features"
 photographs.npy        hashes and fingerprints of the photographs that it was trained on (m2cnn.data.known)
+calibrated.npy         the same of others, where its operating points were chosen on them
 
 A system of several members, or one that looks at both eyes, is a folder of such folders:
 
 members/NAME/          a bundle of each member; where its photographs.npy would be the one below, it has none of its own
 combiner.onnx          what joins them: "rows" -> "outputs"
-photographs.npy
+photographs.npy, calibrated.npy
 
 system.json (schema "m2cnn.bundle/4") says what the files mean: the task with its frozen cuts, the calibration, the
 preprocess, the views, the input size, the labels and end-points, the recipe and data it was trained with, the terms of
@@ -41,12 +42,12 @@ from m2cnn.onnx_session import open_session
 from m2cnn.packaged import SETTINGS, is_packaged, located, repair
 from m2cnn.preprocess import Preprocess
 from m2cnn.reader import Answers, Reader
-from m2cnn.tables import write_json
+from m2cnn.tables import write_atomically, write_json
 from m2cnn.tasks import Decoded, Task, task_from_dict
 
 SCHEMA = "m2cnn.bundle/4"
 WEIGHTS, ONNX, KNOWN = "weights.safetensors", "model.onnx", "photographs.npy"
-COMBINER, MEMBERS = "combiner.onnx", "members"
+CALIBRATED, COMBINER, MEMBERS = "calibrated.npy", "combiner.onnx", "members"
 FILES = (WEIGHTS, ONNX, KNOWN)
 COMBINED_FILES = (COMBINER, KNOWN)
 INPUT, OUTPUTS = "pictures", ("outputs", "features")
@@ -130,7 +131,8 @@ class Bundle:
 
     def known(self) -> Known:
         """The photographs that this model must not be measured on."""
-        return read_known(place_of(self.folder, KNOWN))
+        known = read_known(place_of(self.folder, KNOWN))
+        return known.joined(read_known(self.folder / CALIBRATED)) if CALIBRATED in self.settings["files"] else known
 
 
 def load_bundle(folder: str | Path) -> Bundle:
@@ -176,9 +178,18 @@ def copy_bundle(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
-    """The bundle, in its folder, with another calibration; its hash is another too."""
-    write_json(bundle.folder / SETTINGS, bundle.settings | {"calibration": calibration.to_dict()})
+def with_calibration(bundle: Bundle, calibration: Calibration, fitted_on: Known | None = None) -> Bundle:
+    """The bundle, in its folder, with another calibration; its hash is another too.
+
+    fitted_on: the photographs of the calibration that photographs.npy does not have.
+    """
+    files = {name: digest for name, digest in bundle.settings["files"].items() if name != CALIBRATED}
+    if fitted_on:
+        write_atomically(bundle.folder / CALIBRATED, fitted_on.to_bytes())
+        files[CALIBRATED] = file_hash(bundle.folder / CALIBRATED)
+    write_json(bundle.folder / SETTINGS, bundle.settings | {"calibration": calibration.to_dict(), "files": files})
+    if not fitted_on:
+        (bundle.folder / CALIBRATED).unlink(missing_ok=True)
     return load_bundle(bundle.folder)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from m2cnn.bundle import Bundle
-from m2cnn.data.known import Met
+from m2cnn.data.known import CALIBRATION, ROLES, TRAIN, VAL, Met
 from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row, check_files
 from m2cnn.data.pairing import some
@@ -53,9 +53,9 @@ def evaluate(
 
     Photographs without a grade are predicted, not measured. lockbox: for splits=("lockbox",), the folder of the
     manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
-    photographs are among those that the model was trained on, or are its validation photographs under another split:
-    "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
-    prevalence: as of `summarise`.
+    photographs are among those that the model was trained or calibrated on, or are its validation photographs under
+    another split: "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs,
+    for a next time.  prevalence: as of `summarise`.
     command: what was typed, kept beside the numbers.
     Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
     """
@@ -127,17 +127,23 @@ def _written(
 
 
 def unknown_to(
-    bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Path | None, trained_on: str = "refuse"
+    bundle: Bundle,
+    manifest: Manifest,
+    chosen: Manifest,
+    memory: str | Path | None,
+    trained_on: str = "refuse",
+    roles: Sequence[str] = ROLES,
 ) -> tuple[Manifest, list[Met]]:
     """`chosen` without the photographs that the model must not be measured on, and those.
 
+    roles: of those that the model knows, which count.
     Raises DataError for the first of them where trained_on is "refuse", and where nothing is left.
     """
     if trained_on not in TRAINED_ON:
         raise SettingError("trained_on", f'"{trained_on}"', "a known way", did_you_mean(trained_on, TRAINED_ON))
-    met = _met(bundle, manifest, chosen, memory)
+    met = [one for one in _met(bundle, manifest, chosen, memory) if one.role in roles]
     if met and trained_on == "refuse":
-        shown = some([f"{one.image} ({one.split}, {one.how})" for one in met])
+        shown = some([f"{one.image} ({one.role}, {one.how})" for one in met])
         got = f"{len(met)} of {len(chosen)} photographs are known to the model: {shown}"
         raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", "--trained-on skip leaves them out.")
     known = {one.image for one in met}
@@ -148,18 +154,21 @@ def unknown_to(
 
 
 def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Path | None) -> list[Met]:
-    split = {row.image: row.split for row in chosen}
+    split, known = {row.image: row.split for row in chosen}, bundle.known()
     if manifest.digest() == bundle.settings["training"]["manifest"]:
         # Its own set: training looked at every pair already, and closer than a bundle's fingerprints can.
         if changed := [problem.image for problem in check_files(chosen)]:
             got = f"{len(changed)} photographs are missing or have changed (sha256): {some(changed)}"
             raise DataError("manifest", got, "the photographs of the run", "Restore them.")
-        return [Met(image, "train", "same bytes") for image in split if split[image] == "train"]
+        calibration = known.digests(CALIBRATION)
+        chosen_on = [row for row in chosen if row.split not in ("train", "val") and row.sha256 in calibration]
+        taught = [Met(row.image, TRAIN, "same bytes") for row in chosen if row.split == "train"]
+        return taught + [Met(row.image, CALIBRATION, "same bytes") for row in chosen_on]
     with nullcontext(memory) if memory else TemporaryDirectory() as folder:
         seen = survey(chosen, look_at_planes, folder)
     refuse_changed(seen)
     # Measuring on validation photographs is what validation is; calling them a test is not.
-    return [one for one in bundle.known().meet(seen) if one.split == "train" or split[one.image] != "val"]
+    return [one for one in known.meet(seen) if one.role != VAL or split[one.image] != "val"]
 
 
 def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:

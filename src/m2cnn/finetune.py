@@ -13,8 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from m2cnn.bundle import COMBINER, MEMBERS, WEIGHTS, Bundle, load_bundle, with_calibration
+from m2cnn.bundle import COMBINER, MEMBERS, WEIGHTS, Bundle, copy_bundle, load_bundle, with_calibration
 from m2cnn.data.guard import Guarded
+from m2cnn.data.known import TRAIN
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.pairing import some
 from m2cnn.errors import BundleError, DataError, SettingError
@@ -78,8 +79,7 @@ def begin(model: str | Path, folder: Path) -> Bundle:
     """Copy the model into a new run's folder, so that the run can go on whatever becomes of the model."""
     bundle = load_bundle(model)
     shutil.rmtree(folder / START, ignore_errors=True)
-    shutil.copytree(bundle.folder, folder / START)
-    return load_bundle(folder / START)
+    return load_bundle(copy_bundle(bundle, folder / START))
 
 
 def begun(folder: Path, known_as: str) -> Bundle:
@@ -122,7 +122,7 @@ def refuse_seen(bundle: Bundle, manifest: Manifest, guarded: Guarded) -> None:
     """DataError where photographs to choose or measure by are among those that the model learned from."""
     split = {row.image: row.split for row in manifest}
     met = [one for one in bundle.known().meet(guarded.seen) if split.get(one.image) in ("val", "test", "lockbox")]
-    met = [one for one in met if one.split == "train" or split[one.image] != "val"]
+    met = [one for one in met if one.role == TRAIN or split[one.image] != "val"]
     if met:
         shown = some([f"{one.image} ({split[one.image]}, {one.how})" for one in met])
         got = f"{len(met)} photographs of validation or test are known to the model: {shown}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from m2cnn.bundle import Bundle, load_bundle, with_calibration
+from m2cnn.bundle import Bundle, copy_bundle, load_bundle, with_calibration
 from m2cnn.calibration import NONE, calibrate
+from m2cnn.data.known import CALIBRATION, TRAIN, VAL, Known, known_of
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.splits import check_sides
+from m2cnn.data.survey import Seen, look_at_planes, survey
 from m2cnn.errors import SettingError
 from m2cnn.evaluate import predict, unknown_to
 from m2cnn.grader import Grader
@@ -28,17 +31,25 @@ def recalibrate(
     """Write the model into `out` (the model's own folder, or a new one) with a calibration fitted on `splits`.
 
     sensitivity, specificity: the targets of the two operating points.  memory: as of evaluate. What an earlier
-    calibration said takes no part. Raises DataError for photographs that the model was trained on, SettingError for a
-    folder that holds something else.
+    calibration said takes no part. The bundle then knows these photographs: nothing is measured on them any more.
+    Raises DataError for photographs that the model was trained on, SettingError for a folder that holds something else.
     """
     bundle, out = load_bundle(model), Path(out)
     if out.resolve() != bundle.folder.resolve() and out.exists():
         raise SettingError(out, "it exists", "a new folder for the bundle", "Remove it, or name another.")
     check_sides(manifest)
-    chosen, _ = unknown_to(bundle, manifest, manifest.select(*splits), memory)
+    with nullcontext(memory) if memory else TemporaryDirectory() as looks:
+        chosen, _ = unknown_to(bundle, manifest, manifest.select(*splits), looks, roles=(TRAIN, VAL))
+        seen = survey(chosen, look_at_planes, looks)
     plain = Grader.load(bundle.folder)
     plain.calibration = NONE
     fitted = calibrate(predict(plain, chosen), sensitivity, specificity)
     if out.resolve() != bundle.folder.resolve():
-        shutil.copytree(bundle.folder, out)
-    return with_calibration(load_bundle(out), fitted)
+        copy_bundle(bundle, out)
+    return with_calibration(load_bundle(out), fitted, _strangers(bundle, chosen, seen))
+
+
+def _strangers(bundle: Bundle, chosen: Manifest, seen: dict[str, Seen]) -> Known:
+    """The graded photographs that had no other say in the model."""
+    before = {one.image for one in bundle.known().meet(seen) if one.role != CALIBRATION}
+    return known_of((row for row in chosen if row.grade is not None and row.image not in before), seen, CALIBRATION)

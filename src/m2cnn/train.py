@@ -279,7 +279,7 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
         done |= bundles if member.joins else {}
     bundle = _joined(run, done, cache) if run.system.combiner else next(iter(done.values()))
     if run.recipe.calibrate:
-        bundle = recalibrate(bundle.folder, run.manifest, bundle.folder)
+        bundle = recalibrate(bundle.folder, run.manifest, bundle.folder, memory=cache)
     elif run.start:
         bundle = kept(run.start, bundle)
     for split in ("val", "test"):
