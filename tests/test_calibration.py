@@ -25,7 +25,7 @@ from m2cnn.calibration import (
 from m2cnn.cli import main
 from m2cnn.data import Manifest, Row, open_data
 from m2cnn.errors import DataError, SettingError
-from m2cnn.evaluate import evaluate
+from m2cnn.evaluate import Selection, evaluate
 from m2cnn.grader import Grader
 from m2cnn.predictions import read_predictions
 from m2cnn.tasks import Decoded
@@ -236,11 +236,11 @@ def test_the_photographs_of_the_points_are_not_measured_on(site, tiny_run, rende
         small = cv2.resize(cv2.imread(str(rendered.root / row.image)), (170, 170), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(tmp_path / row.image), small)
     with pytest.raises(DataError, match=r"\(calibration, same photograph\)"):
-        evaluate(site, copies, tmp_path / "out", splits=("val",))
+        evaluate(site, copies, tmp_path / "out", Selection(("val",)))
     with pytest.raises(DataError, match="it knows all of these photographs"):
         evaluate(site, own, tmp_path / "out", trained_on="skip")
     # Validation is what it was, and a bundle that was not calibrated on them takes them.
-    assert evaluate(site, own, tmp_path / "val", splits=("val",), replicates=10)["n_images"]
+    assert evaluate(site, own, tmp_path / "val", Selection(("val",)), replicates=10)["n_images"]
     assert evaluate(tiny_run, own, tmp_path / "test", replicates=10)["n_images"] == len(rows)
 
 

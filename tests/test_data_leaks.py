@@ -27,7 +27,7 @@ from m2cnn.data.leaks import (
 from m2cnn.data.splits import without_leaks
 from m2cnn.data.survey import Seen, look_at_planes, survey
 from m2cnn.errors import BundleError, DataError, SettingError
-from m2cnn.evaluate import evaluate
+from m2cnn.evaluate import Selection, evaluate
 from m2cnn.synthetic import render
 from m2cnn.train import train
 
@@ -302,11 +302,9 @@ def test_a_runs_own_training_split_is_refused(tiny_run, tmp_path):
     from m2cnn.data import open_data
 
     with pytest.raises(DataError, match="are known to the model"):
-        evaluate(tiny_run, open_data(tiny_run), tmp_path / "out", splits=("train",))
-    assert (
-        evaluate(tiny_run, open_data(tiny_run), tmp_path / "val", splits=("val",), replicates=10)["context"]["split"]
-        == "val"
-    )
+        evaluate(tiny_run, open_data(tiny_run), tmp_path / "out", Selection(("train",)))
+    found = evaluate(tiny_run, open_data(tiny_run), tmp_path / "val", Selection(("val",)), replicates=10)
+    assert found["context"]["split"] == "val"
 
 
 def test_known_survives_the_file_and_damage_is_refused(rendered, tmp_path):
@@ -334,10 +332,10 @@ def test_sources_can_be_measured_apart(tiny_run, rendered, tmp_path):
         for n, row in enumerate(r for r in rendered if r.split == "test")
     )
     manifest = Manifest(rows, rendered.root)
-    summary = evaluate(tiny_run, manifest, tmp_path / "out", sources=["here"], replicates=10)
+    summary = evaluate(tiny_run, manifest, tmp_path / "out", Selection(sources=["here"]), replicates=10)
     assert summary["n_images"] == len(rows) // 2 and summary["context"]["sources"] == ["here"]
     with pytest.raises(SettingError, match=r'sources: "her".*Did you mean "here"'):
-        evaluate(tiny_run, manifest, tmp_path / "out", sources=["her"])
+        evaluate(tiny_run, manifest, tmp_path / "out", Selection(sources=["her"]))
 
 
 def test_real_copies_are_found(real_data, tmp_path):

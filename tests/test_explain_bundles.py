@@ -31,7 +31,7 @@ from m2cnn.eyes import Eyes
 from m2cnn.models import NetworkSettings, ZoomInNet
 from m2cnn.photograph import PhotographFile
 from m2cnn.preprocess import Preprocess
-from m2cnn.synthetic.dataset import render_dataset
+from m2cnn.synthetic.dataset import Rendering, render_dataset
 from m2cnn.systems import get
 from m2cnn.tasks import Classification, Decoded
 
@@ -56,7 +56,7 @@ def model(tmp_path_factory):
 def marked(tmp_path_factory):
     """Six rendered photographs of three patients, with masks."""
     folder = tmp_path_factory.mktemp("marked") / "rendered"
-    render_dataset(folder, 3, 7, 256, grades=(0, 0, 1, 1, 1), file_format="png", masks=True, workers=1)
+    render_dataset(folder, 3, Rendering(7, 256, grades=(0, 0, 1, 1, 1), file_format="png", masks=True), workers=1)
     return folder
 
 

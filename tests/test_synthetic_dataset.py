@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from m2cnn.data.pairing import patient_and_eye
 from m2cnn.errors import SettingError
-from m2cnn.synthetic import NONE, render, render_dataset, render_patients
+from m2cnn.synthetic import NONE, Rendering, render, render_dataset, render_patients
 from m2cnn.synthetic.dataset import encode
 from m2cnn.synthetic.render import draw_grades
 
@@ -49,14 +49,14 @@ def test_render_patients_is_render():
 
 
 def test_a_folder_of_photographs_and_its_rows(tmp_path):
-    rows = render_dataset(tmp_path / "one", 3, 4, 96, workers=1)
+    rows = render_dataset(tmp_path / "one", 3, Rendering(4, 96), workers=1)
     assert [row["eye"] for row in rows] == ["left", "right"] * 3
     assert len({row["patient"] for row in rows}) == 3
     for row in rows:
         data = (tmp_path / "one" / row["image"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
         assert (row["source"], row["split"], row["dme"], row["quality"]) == ("m2cnn synthetic", "", "", "")
-    assert render_dataset(tmp_path / "two", 3, 4, 96, workers=2) == rows
+    assert render_dataset(tmp_path / "two", 3, Rendering(4, 96), workers=2) == rows
 
 
 def test_png_keeps_every_pixel_and_jpeg_nearly(tmp_path):
@@ -64,7 +64,7 @@ def test_png_keeps_every_pixel_and_jpeg_nearly(tmp_path):
     png, jpeg = (cv2.imdecode(np.frombuffer(encode(picture, kind), np.uint8), 1)[..., ::-1] for kind in ("png", "jpeg"))
     assert np.array_equal(png, picture)
     assert np.abs(jpeg.astype(int) - picture).mean() < 3
-    row = render_dataset(tmp_path, 1, 1, 96, workers=1, file_format="png")[0]
+    row = render_dataset(tmp_path, 1, Rendering(1, 96, file_format="png"), workers=1)[0]
     assert row["image"].endswith("_left.png")
 
 
@@ -103,27 +103,28 @@ def test_render_refuses(arguments, message):
 @pytest.mark.parametrize("grades", [(1, 1), (0, 0, 0, 0, 0), (1, 1, 1, 1, -1)])
 def test_grades_must_be_five_frequencies(tmp_path, grades):
     with pytest.raises(SettingError, match="5 frequencies"):
-        render_dataset(tmp_path, 1, 0, 96, grades=grades)
+        render_dataset(tmp_path, 1, Rendering(0, 96, grades=grades))
 
 
 def test_render_dataset_refuses(tmp_path):
     with pytest.raises(SettingError, match="'bmp'; expected jpeg or png"):
-        render_dataset(tmp_path, 1, 0, 96, file_format="bmp")
+        render_dataset(tmp_path, 1, Rendering(0, 96, file_format="bmp"))
     with pytest.raises(SettingError, match="patients=0"):
-        render_dataset(tmp_path, 0, 0, 96)
+        render_dataset(tmp_path, 0, Rendering(0, 96))
     for wrong, said in (
         ({"seed": -1}, "whole numbers from 0"),
         ({"size": 10**6}, "size is 1000000"),
-        ({"workers": 0}, "1 or more"),
         ({"cameras": ["kowa"]}, '"kowa"'),
     ):
         with pytest.raises(SettingError, match=said):
-            render_dataset(**{"folder": tmp_path / "none", "patients": 1, "seed": 0, "size": 96, **wrong})
+            Rendering(**{"seed": 0, "size": 96, **wrong})
+    with pytest.raises(SettingError, match="1 or more"):
+        render_dataset(tmp_path / "none", 1, Rendering(0, 96), workers=0)
     assert not (tmp_path / "none").exists()  # nothing was claimed for settings that are refused
 
 
 def test_masks_lie_beside_the_photographs(tmp_path):
-    rows = render_dataset(tmp_path, 2, 1, 160, workers=1, grades=(0, 0, 0, 0, 1), masks=True)
+    rows = render_dataset(tmp_path, 2, Rendering(1, 160, grades=(0, 0, 0, 0, 1), masks=True), workers=1)
     for patient in range(2):
         for row in rows[2 * patient : 2 * patient + 2]:
             one = render(1, row["grade"], eye=row["eye"], size=160, patient=patient)
@@ -136,19 +137,19 @@ def test_masks_lie_beside_the_photographs(tmp_path):
 def test_what_somebody_else_put_there_is_not_taken_for_ours(tmp_path):
     (tmp_path / "s4-p00000_left.jpeg").write_bytes(b"\xff\xd8 an older renderer's \xff\xd9")
     with pytest.raises(SettingError, match=r"other files, such as s4-p00000_left.jpeg; expected an empty folder"):
-        render_dataset(tmp_path, 1, 4, 96, workers=1)
-    rows = render_dataset(tmp_path / "own", 1, 4, 96, workers=1)
+        render_dataset(tmp_path, 1, Rendering(4, 96), workers=1)
+    rows = render_dataset(tmp_path / "own", 1, Rendering(4, 96), workers=1)
     broken = tmp_path / "own" / rows[0]["image"]
     whole = broken.read_bytes()
     broken.write_bytes(whole[:100])
-    assert render_dataset(tmp_path / "own", 1, 4, 96, workers=1) == rows and broken.read_bytes() == whole
+    assert render_dataset(tmp_path / "own", 1, Rendering(4, 96), workers=1) == rows and broken.read_bytes() == whole
 
 
 # Fields, cameras, and a folder that was begun
 
 
 def test_two_fields_stand_beside_each_other_and_keep_patient_and_eye(tmp_path):
-    one, two = (render_dataset(tmp_path / str(n), 2, 4, 96, workers=1, fields=n) for n in (1, 2))
+    one, two = (render_dataset(tmp_path / str(n), 2, Rendering(4, 96, fields=n), workers=1) for n in (1, 2))
     assert [row["image"].rpartition("_")[2] for row in two[:2]] == ["left.jpeg", "2.jpeg"]
     assert [row for row in two if not row["image"].endswith("_2.jpeg")] == one
     for row in two:
@@ -157,15 +158,15 @@ def test_two_fields_stand_beside_each_other_and_keep_patient_and_eye(tmp_path):
 
 
 def test_a_patient_meets_only_the_cameras_that_are_asked_for(tmp_path):
-    narrow = render_dataset(tmp_path / "narrow", 2, 4, 96, workers=1, cameras=("idrid",), file_format="png")
+    narrow = render_dataset(tmp_path / "narrow", 2, Rendering(4, 96, cameras=("idrid",), file_format="png"), workers=1)
     picture = cv2.imread(str(tmp_path / "narrow" / narrow[0]["image"]))[..., ::-1]
     assert np.array_equal(picture, render(4, narrow[0]["grade"], size=96, camera="idrid").image)
     with pytest.raises(SettingError, match='Did you mean "idrid"'):
-        render_dataset(tmp_path / "other", 1, 4, 96, cameras=("idrd",))
+        render_dataset(tmp_path / "other", 1, Rendering(4, 96, cameras=("idrd",)))
 
 
 def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    whole = render_dataset(tmp_path / "whole", 4, 9, 96, workers=1, fields=2)
+    whole = render_dataset(tmp_path / "whole", 4, Rendering(9, 96, fields=2), workers=1)
     calls = []
 
     def until(stop):
@@ -179,10 +180,10 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
 
     until(7)
     with pytest.raises(KeyboardInterrupt):
-        render_dataset(tmp_path / "killed", 4, 9, 96, workers=1, fields=2)
+        render_dataset(tmp_path / "killed", 4, Rendering(9, 96, fields=2), workers=1)
     assert len(list((tmp_path / "killed").glob("*.jpeg"))) == 7
     until(-1)
-    assert render_dataset(tmp_path / "killed", 4, 9, 96, workers=1, fields=2) == whole
+    assert render_dataset(tmp_path / "killed", 4, Rendering(9, 96, fields=2), workers=1) == whole
     assert len(calls) == len(whole)  # none was rendered twice
     for file in (tmp_path / "whole").iterdir():
         assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()
@@ -198,20 +199,19 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     ],
 )
 def test_a_folder_of_other_settings_is_refused_and_kept(tmp_path, changed, message):
-    settings = {"patients": 1, "seed": 1, "size": 96, "workers": 1}
-    render_dataset(tmp_path, **settings)
+    render_dataset(tmp_path, 1, Rendering(1, 96), workers=1)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(SettingError, match=message):
-        render_dataset(tmp_path, **(settings | changed))
+        render_dataset(tmp_path, 1, Rendering(**({"seed": 1, "size": 96} | changed)), workers=1)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_damaged_settings_file_is_refused(tmp_path):
     (tmp_path / "rendering.json").write_text("{", encoding="utf-8")
     with pytest.raises(SettingError, match="begun with no such settings"):
-        render_dataset(tmp_path, 1, 1, 96, workers=1)
+        render_dataset(tmp_path, 1, Rendering(1, 96), workers=1)
 
 
 def test_fields_are_one_or_two(tmp_path):
-    with pytest.raises(SettingError, match=r"fields=\.\.\.\): 3; expected 1 \(near the macula\) or 2"):
-        render_dataset(tmp_path, 1, 0, 96, fields=3)
+    with pytest.raises(SettingError, match=r"fields: 3; expected 1 \(near the macula\) or 2"):
+        render_dataset(tmp_path, 1, Rendering(0, 96, fields=3))

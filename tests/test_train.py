@@ -19,7 +19,7 @@ from m2cnn.bundle import load_bundle
 from m2cnn.checkpoint import Progress, best_weights, load_checkpoint, save_checkpoint, save_weights
 from m2cnn.data import Manifest, read_manifest
 from m2cnn.errors import BundleError, DataError, M2cnnError, SettingError
-from m2cnn.evaluate import evaluate
+from m2cnn.evaluate import Selection, evaluate
 from m2cnn.fit import Fit
 from m2cnn.grader import Grader
 from m2cnn.models import OOSettings
@@ -223,7 +223,7 @@ def test_a_patient_on_two_sides_is_refused_even_when_every_row_has_its_split(tin
     with pytest.raises(DataError, match="on two sides"):
         train(tiny_recipe, leaking, tmp_path / "run")
     with pytest.raises(DataError, match="on two sides"):
-        evaluate(tmp_path, leaking, tmp_path / "out", splits=("val",))
+        evaluate(tmp_path, leaking, tmp_path / "out", Selection(("val",)))
 
 
 def test_missing_photographs_are_refused_at_the_start(tiny_recipe, rendered, tmp_path):

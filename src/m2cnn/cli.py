@@ -295,6 +295,7 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     from m2cnn.data import open_data
+    from m2cnn.evaluate import Selection
     from m2cnn.evaluate import evaluate as measure
     from m2cnn.summary import to_text
 
@@ -306,13 +307,12 @@ def evaluate(options: argparse.Namespace) -> None:
         expected = "m2cnn evaluate BUNDLE --data DATA --out DIR, or --predictions CSV for BUNDLE and --data"
         raise SettingError("evaluate", "no bundle or no --data", expected)
     manifest = open_data(options.data, options.images)
-    settings = {"backend": options.backend, "replicates": options.replicates, "sources": options.source}
-    settings |= {"trained_on": options.trained_on, "memory": options.cache, "command": typed()}
-    settings["prevalence"] = prevalences(options.prevalence)
-    if options.split == "lockbox":
-        home = Path(options.data)
-        settings["lockbox"] = home.parent if home.is_file() else home
-    print(to_text(measure(options.bundle, manifest, options.out, splits=tuple(options.split.split(",")), **settings)))
+    home = Path(options.data)
+    lockbox = (home.parent if home.is_file() else home) if options.split == "lockbox" else None
+    selection = Selection(tuple(options.split.split(",")), options.source, lockbox)
+    settings = {"backend": options.backend, "replicates": options.replicates, "memory": options.cache}
+    settings |= {"trained_on": options.trained_on, "prevalence": prevalences(options.prevalence), "command": typed()}
+    print(to_text(measure(options.bundle, manifest, options.out, selection, **settings)))
 
 
 def _evaluate_anyones(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from m2cnn.data.manifest import Manifest, read_manifest, write_manifest
 from m2cnn.data.opening import complete
 from m2cnn.data.terms import Terms
 from m2cnn.errors import SettingError
-from m2cnn.evaluate import evaluate
+from m2cnn.evaluate import Selection, evaluate
 from m2cnn.export import Origin
 from m2cnn.join import join
 from m2cnn.tables import write_atomically
@@ -65,7 +65,7 @@ def combine_runs(
     )
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in manifest):
-            evaluate(bundle.folder, manifest, out / split, splits=(split,))
+            evaluate(bundle.folder, manifest, out / split, Selection((split,)))
     return bundle
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -32,49 +33,70 @@ PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which photographs of a manifest are measured. sources: those of these alone, all where none is named.
+
+    lockbox: for splits=("lockbox",), the folder of the manifest's CSV, where its opening is recorded.
+    """
+
+    splits: Sequence[str] = ("test",)
+    sources: Sequence[str] = ()
+    lockbox: str | Path | None = None
+
+    def of(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
+        """These photographs, and what is to be said of the selection beside the numbers.
+
+        Raises SettingError for a split or a source that there is not, LockboxError for a closed lockbox.
+        """
+        said: dict[str, Any] = {"split": ",".join(self.splits), "manifest": manifest.digest()}
+        if self.lockbox is None:
+            chosen = manifest.select(*self.splits)
+        else:
+            chosen, said["lockbox"] = lockbox_rows(manifest, self.lockbox)
+        if not self.sources:
+            return chosen, said
+        return _of_sources(chosen, self.sources), said | {"sources": list(self.sources)}
+
+
 def evaluate(
     bundle: str | Path,
     manifest: Manifest,
     out: str | Path,
+    selection: Selection = Selection(),
     *,
-    splits: Sequence[str] = ("test",),
     backend: str = "onnx",
     replicates: int = 2000,
-    seed: int = 0,
-    lockbox: str | Path | None = None,
-    sources: Sequence[str] = (),
     trained_on: str = "refuse",
     memory: str | Path | None = None,
     prevalence: Mapping[str, float] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Grade the photographs of `splits` and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
+    """Grade the photographs of a selection and measure; writes OUT/predictions.csv and OUT/metrics.json, returns the
     latter.
 
-    Photographs without a grade are predicted, not measured. lockbox: for splits=("lockbox",), the folder of the
-    manifest's CSV, where its opening is recorded.  sources: only photographs of these.  trained_on: what happens when
-    photographs are among those that the model was trained or calibrated on, or are its validation photographs under
-    another split: "refuse", or "skip" them and say so.  memory: a folder that remembers what was seen of photographs,
-    for a next time.  prevalence: as of `summarise`.
-    command: what was typed, kept beside the numbers.
-    Raises DataError where there is nothing to measure or the model knows it, LockboxError for a closed lockbox.
+    Photographs without a grade are predicted, not measured. trained_on: what happens when photographs are among those
+    that the model was trained or calibrated on, or are its validation photographs under another split: "refuse", or
+    "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    prevalence: as of `summarise`.  command: what was typed, kept beside the numbers.
+    Raises DataError where there is nothing to measure or the model knows it, and what `Selection.of` raises.
     """
     _check_replicates(replicates)
     prevalence = checked_prevalence(prevalence or {})
     check_sides(manifest)
-    chosen, records = (manifest.select(*splits), None) if lockbox is None else lockbox_rows(manifest, lockbox)
+    chosen, said = selection.of(manifest)
     grader = Grader.load(bundle, backend)
-    chosen, met = unknown_to(grader.bundle, manifest, _of_sources(chosen, sources), memory, trained_on)
+    chosen, met = unknown_to(grader.bundle, manifest, chosen, memory, trained_on)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     predictions = predict(grader, chosen)
     if not np.any(predictions.grade >= 0):
-        raise DataError(f"split {', '.join(splits)}", "no photograph with a grade", "graded photographs to measure on")
-    context = _context(grader.bundle, manifest, splits, records)
+        raise DataError(f"split {said['split']}", "no photograph with a grade", "graded photographs to measure on")
+    context = {"system": grader.bundle.system, "bundle": grader.bundle.hash} | said
+    context["training_manifest"] = grader.bundle.settings["training"]["manifest"]
     context |= {"command": command} if command else {}
-    context |= {"sources": list(sources)} if sources else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
-    return _written(predictions, out, replicates, seed, context, prevalence)
+    return _written(predictions, out, replicates, context, prevalence)
 
 
 def evaluate_anyones(
@@ -85,7 +107,6 @@ def evaluate_anyones(
     system: str = "",
     missing: str = "leave",
     replicates: int = 2000,
-    seed: int = 0,
     prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure predictions that another program wrote (m2cnn.foreign); writes what `evaluate` does, in our columns.
@@ -104,7 +125,7 @@ def evaluate_anyones(
         "truth": Path(truth).name if truth else None,
         "notes": list(reading.notes),
     }
-    return _written(reading.predictions, Path(out), replicates, seed, context, prevalence)
+    return _written(reading.predictions, Path(out), replicates, context, prevalence)
 
 
 def _check_replicates(replicates: int) -> None:
@@ -116,11 +137,10 @@ def _written(
     predictions: Predictions,
     out: Path,
     replicates: int,
-    seed: int,
     context: dict[str, Any],
     prevalence: Mapping[str, float],
 ) -> dict[str, Any]:
-    summary = summarise(predictions, replicates, seed, context, prevalence)
+    summary = summarise(predictions, replicates, context=context, prevalence=prevalence)
     write_predictions(predictions, out / PREDICTIONS)
     write_metrics(summary, out / METRICS)
     return summary
@@ -175,7 +195,7 @@ def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:
     have = {row.source for row in manifest}
     for name in set(sources) - have:
         raise SettingError("sources", f'"{name}"', "a source of the manifest", did_you_mean(name, have))
-    rows = tuple(row for row in manifest if not sources or row.source in sources)
+    rows = tuple(row for row in manifest if row.source in sources)
     return Manifest(rows, manifest.root)
 
 
@@ -209,9 +229,3 @@ def table(rows: Sequence[Row], gradings: Sequence[Grading]) -> Predictions:
         system=np.array([g.system for g in gradings]),
         bundle=np.array([g.model for g in gradings]),
     )
-
-
-def _context(bundle: Bundle, manifest: Manifest, splits: Sequence[str], records: list[dict] | None) -> dict[str, Any]:
-    context = {"system": bundle.system, "bundle": bundle.hash, "split": ",".join(splits), "manifest": manifest.digest()}
-    context["training_manifest"] = bundle.settings["training"]["manifest"]
-    return context | ({"lockbox": records} if records else {})

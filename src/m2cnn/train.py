@@ -37,7 +37,7 @@ from m2cnn.data.splits import assign_splits
 from m2cnn.data.survey import refuse_changed
 from m2cnn.data.terms import Terms, terms_of
 from m2cnn.errors import DataError, SettingError, did_you_mean
-from m2cnn.evaluate import evaluate, predict
+from m2cnn.evaluate import Selection, evaluate, predict
 from m2cnn.export import Origin
 from m2cnn.finetune import (
     START,
@@ -284,7 +284,7 @@ def _go(run: Run, cache: str | Path | None, bar: MakeBar) -> Bundle:
         bundle = kept(run.start, bundle)
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in run.manifest):
-            evaluate(bundle.folder, run.manifest, run.folder / split, splits=(split,), command=run.command)
+            evaluate(bundle.folder, run.manifest, run.folder / split, Selection((split,)), command=run.command)
     write_json(run.folder / DONE, {"bundle": bundle.hash})
     return bundle
 

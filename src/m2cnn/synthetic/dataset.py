@@ -29,58 +29,52 @@ VERSION = 2  # of the renderer: another one gives other bytes for a seed
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a folder of photographs is made from, but for the number of patients. The same gives the same bytes."""
+    """What a folder of photographs is made from, but for the number of patients. The same gives the same bytes.
+
+    size: px of the square photographs.  grades: how frequent each is, five numbers.  file_format: "jpeg" of quality 95,
+    or "png".  fields: 1, or 2 for a second photograph of each eye with the disc in its middle (<patient>_<eye>_2).
+    cameras: those that patients meet.
+    masks: also masks/KIND/NAME.png for each kind in a photograph, and its disc: 255 where it is drawn, else 0.
+    Raises SettingError for an unknown format, field or camera, and for numbers that mean nothing.
+    """
 
     seed: int
-    size: int
-    lesions: bool
-    grades: tuple[float, ...]
-    file_format: str
-    fields: int
-    cameras: tuple[str, ...]
-    nuisances: Nuisances
+    size: int = 720
+    lesions: bool = True
+    grades: Sequence[float] = (1, 1, 1, 1, 1)
+    file_format: str = "jpeg"
+    fields: int = 1
+    cameras: Sequence[str] = tuple(CAMERAS)
+    nuisances: Nuisances = DEFAULT
     masks: bool = False
     version: int = VERSION
 
+    def __post_init__(self) -> None:
+        # What is wrong is refused here: not in a worker, and before a folder is claimed.
+        if self.file_format not in FORMATS:
+            raise SettingError("rendering, file_format", f"{self.file_format!r}", " or ".join(FORMATS))
+        if self.fields not in FIELDS:
+            expected = "1 (near the macula) or 2 (also at the disc)"
+            raise SettingError("rendering, fields", f"{self.fields!r}", expected)
+        check_request(self.seed, 0, EYES[0], self.size, 0, 1)
+        draw_grades(self.seed, 0, self.grades)
+        names = tuple(dict.fromkeys(get_camera(name).name for name in self.cameras))
+        object.__setattr__(self, "cameras", names)
+        object.__setattr__(self, "grades", tuple(map(float, self.grades)))
 
-def render_dataset(
-    folder: str | Path,
-    patients: int,
-    seed: int,
-    size: int = 720,
-    *,
-    lesions: bool = True,
-    workers: int = 2,
-    grades: tuple[float, ...] = (1, 1, 1, 1, 1),
-    file_format: str = "jpeg",
-    fields: int = 1,
-    cameras: Sequence[str] = tuple(CAMERAS),
-    nuisances: Nuisances = DEFAULT,
-    masks: bool = False,
-) -> list[dict]:
+
+def render_dataset(folder: str | Path, patients: int, rendering: Rendering, workers: int = 2) -> list[dict]:
     """Write both eyes of `patients` patients into `folder`; one row per photograph, in the manifest's columns.
 
     The same arguments give the same bytes, for any number of workers, and also when a killed run is called again:
-    each photograph is written whole or not at all, and those that are there are kept. JPEG has quality 95.
-    fields: 1, or 2 for a second photograph of each eye with the disc in its middle (<patient>_<eye>_2).
-    masks: also masks/KIND/NAME.png for each kind in a photograph, and its disc: 255 where it is drawn, else 0.
-    cameras: those that patients meet.  The rows' images are relative to `folder`; dme, quality and split stay empty.
-    Raises SettingError for an unknown format, field or camera, for fewer than one patient or worker, and for a folder
-    whose photographs were rendered with other settings, or by somebody else.
+    each photograph is written whole or not at all, and those that are there are kept. The rows' images are relative to
+    `folder`; dme, quality and split stay empty.
+    Raises SettingError for fewer than one patient or worker, and for a folder whose photographs were rendered with
+    other settings, or by somebody else.
     """
-    if file_format not in FORMATS:
-        raise SettingError("render_dataset(file_format=...)", f"{file_format!r}", " or ".join(FORMATS))
     if patients < 1:
         raise SettingError("render_dataset", f"patients={patients}", "at least 1")
-    if fields not in FIELDS:
-        raise SettingError("render_dataset(fields=...)", f"{fields!r}", "1 (near the macula) or 2 (also at the disc)")
-    # What is wrong is refused here: not in a worker, and before the folder is claimed.
     check_workers(workers)
-    check_request(seed, 0, EYES[0], size, 0, 1)
-    draw_grades(seed, 0, grades)
-    names = tuple(dict.fromkeys(get_camera(name).name for name in cameras))
-    frequencies = tuple(map(float, grades))
-    rendering = Rendering(seed, size, lesions, frequencies, file_format, fields, names, nuisances, masks)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, rendering)
