@@ -6,7 +6,8 @@ import pytest
 
 from m2cnn.errors import SettingError
 from m2cnn.models import NetworkSettings
-from m2cnn.recipe import Stage, check_stages, load_recipe, parse_value, recipe_from_dict, recipe_names
+from m2cnn.overrides import parse_value
+from m2cnn.recipe import Stage, check_stages, load_recipe, recipe_from_dict, recipe_names
 from m2cnn.systems import SYSTEMS, get
 
 

@@ -235,9 +235,9 @@ def combine(options: argparse.Namespace) -> None:
         require(package, "train")
     from m2cnn.combine import combiner_from_dict
     from m2cnn.ensemble import combine_runs
-    from m2cnn.recipe import settings_of
+    from m2cnn.overrides import overridden
 
-    combiner = combiner_from_dict({"name": options.combiner} | settings_of(options.settings))
+    combiner = combiner_from_dict({"name": options.combiner} | overridden({}, options.settings))
     places = {"cache": options.cache, "images": options.images, "seed": options.seed}
     bundle = combine_runs(options.runs, combiner, options.out, **places)
     _print_run(Path(options.out), bundle.hash)

@@ -54,7 +54,7 @@ def systems_models(options: argparse.Namespace) -> None:
 def systems_show(options: argparse.Namespace) -> None:
     require("torch", "train")
     from m2cnn.entry import show
-    from m2cnn.recipe import parse_value
+    from m2cnn.overrides import parse_value
 
     given = {name: getattr(options, name) for name in SHORT}
     settings = {name: parse_value(value) for name, value in given.items() if value is not None}

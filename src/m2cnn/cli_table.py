@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from m2cnn.cli_verb import OK, UNGRADED, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
-from m2cnn.recipe import parse_value
+from m2cnn.overrides import parse_value
 
 if TYPE_CHECKING:
     from m2cnn.data import Manifest

@@ -20,8 +20,9 @@ from m2cnn.data.manifest import Manifest
 from m2cnn.data.pairing import some
 from m2cnn.errors import BundleError, DataError, SettingError
 from m2cnn.export import Origin, save_combined
+from m2cnn.overrides import overridden
 from m2cnn.part import at
-from m2cnn.recipe import Recipe, overridden, recipe_from_dict
+from m2cnn.recipe import Recipe, recipe_from_dict
 from m2cnn.systems import Member, System, network_kinds
 
 log = logging.getLogger(__name__)
