@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from m2cnn.cli_verb import OK, UNGRADED, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
+from m2cnn.lock import alone
 from m2cnn.overrides import parse_value
 
 if TYPE_CHECKING:
@@ -136,12 +137,15 @@ def table_claims(options: argparse.Namespace) -> int:
     sources = read_sources([Path(folder) for folder in options.ablation], options.replicates)
     asked = claims_plan(sources[0], _shares(options.shares), seeds, typed())
     claims = Claims(out, sources, asked, Path(options.cache) if options.cache else None)
-    if not options.report:
+    if options.report:
+        claims.report()
+    else:
         require("lightning", "train")
-        if options.data:
-            claims.run(open_data(options.data, options.images), [name for name in options.only.split(",") if name])
-        claims.look(options.images)
-    claims.report()
+        with alone(out):
+            if options.data:
+                claims.run(open_data(options.data, options.images), [name for name in options.only.split(",") if name])
+            claims.look(options.images)
+            claims.report()
     return _told(out, out / NAMES[0])
 
 
@@ -159,7 +163,10 @@ def made(
     page: Path,
     kind: type[Table] | None = None,
 ) -> int:
-    """Make a table, whichever: plan or go on, train what is missing, write the report after every run."""
+    """Make a table, whichever: plan or go on, train what is missing, write the report after every run.
+
+    Raises SettingError where another process makes it.
+    """
     from m2cnn.data import open_data
     from m2cnn.paper.grid import chosen
     from m2cnn.paper.running import Table, read_plan, settle
@@ -172,12 +179,13 @@ def made(
         if not options.data:
             raise SettingError("table", "no --data", "--data DATA --out OUT")
         manifest = open_data(options.data, options.images)
-        plan = planned(manifest)
-        cells = chosen(plan.cells, [name for name in options.only.split(",") if name])
-        seeds, plan = plan.seeds, settle(out, plan)
-        cache = Path(options.cache) if options.cache else None
-        (kind or Table)(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
-        report(plan)
+        with alone(out):
+            plan = planned(manifest)
+            cells = chosen(plan.cells, [name for name in options.only.split(",") if name])
+            seeds, plan = plan.seeds, settle(out, plan)
+            cache = Path(options.cache) if options.cache else None
+            (kind or Table)(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)
+            report(plan)
     return _told(out, page)
 
 

@@ -52,6 +52,7 @@ from m2cnn.finetune import (
 )
 from m2cnn.grader import Grader
 from m2cnn.join import join
+from m2cnn.lock import LOCK, alone
 from m2cnn.models import PlainSettings
 from m2cnn.part import MakeBar, Part, at, name_of, precision_of, train_part
 from m2cnn.predictions import write_predictions
@@ -116,11 +117,26 @@ def train(
     system: a row of your own; else the recipe's.  cache: where prepared pictures are kept for several runs (default: in
     the run).  guarded: what the guard saw of this manifest, for several runs on it.  bar: what shows the progress.
     start: a model to go on from, whose system it then is (m2cnn.finetune).  command: kept beside its numbers.
-    Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use;
-    KeyboardInterrupt after Ctrl-C, with the run saved.
+    Raises DataError for a manifest that cannot be trained on, SettingError for a folder that is in use, or in which
+    another process works; KeyboardInterrupt after Ctrl-C, with the run saved.
     """
     folder = Path(folder)
-    if folder.exists() and {path.name for path in folder.iterdir()} - {PICTURES, LEAKS, START}:
+    with alone(folder):
+        return _go(_begun(recipe, manifest, folder, system, cache, guarded, start, command), cache, bar)
+
+
+def _begun(
+    recipe: Recipe,
+    manifest: Manifest,
+    folder: Path,
+    system: System | None,
+    cache: str | Path | None,
+    guarded: Guarded | None,
+    start: str | Path | None,
+    command: str,
+) -> Run:
+    """A new run, its photographs looked at and all that it was asked written down. Arguments and errors: as `train`."""
+    if {path.name for path in folder.iterdir()} - {PICTURES, LEAKS, START, LOCK}:
         raise SettingError(
             folder, "the folder is not empty", "a new folder for the run", "Continue a run with --resume."
         )
@@ -157,7 +173,7 @@ def train(
         **_described(system),
     }
     write_json(folder / RUN, run)
-    return _go(Run(folder, system, recipe, manifest, precisions, begun_with, command), cache, bar)
+    return Run(folder, system, recipe, manifest, precisions, begun_with, command)
 
 
 def resume(
@@ -172,8 +188,8 @@ def resume(
     no-op.
 
     images: where the photographs lie now, if they moved.
-    Raises SettingError for a folder that is no run and for a system that is not the one it was started with, DataError
-    for photographs that are missing.
+    Raises SettingError for a folder that is no run or in which another process works, and for a system that is not the
+    one it was started with, DataError for photographs that are missing.
     """
     folder = Path(folder)
     if not (folder / RUN).is_file():
@@ -182,7 +198,8 @@ def resume(
         )
     if (folder / DONE).is_file():
         return load_bundle(folder)
-    return _go(open_run(folder, system=system, images=images), cache, bar)
+    with alone(folder):
+        return _go(open_run(folder, system=system, images=images), cache, bar)
 
 
 def open_run(folder: Path, *, system: System | None = None, images: str | Path | None = None) -> Run:
