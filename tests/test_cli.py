@@ -49,6 +49,8 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
     )
     assert code == OK
     assert "QWK" in out and DISCLAIMER in out
+    taught = len(rendered.select("train"))
+    assert f"{tmp_path / 'a' / 'bundle' / 'reference.json'}: {taught} of {taught} photographs" in out
     assert "pass 1/1" in err
     assert json.loads((tmp_path / "a" / "recipe.json").read_text())["seed"] == 3
     code, out, _ = run(
@@ -69,8 +71,13 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
     assert code == OK and (tmp_path / "e" / "predictions.csv").exists()
     code, out, _ = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
     assert code == OK and "QWK" in out and (tmp_path / "t.csv").exists()
+    reference = tmp_path / "a" / "bundle" / "reference.json"
+    written = reference.read_bytes()
     code, out, _ = run(capsys, "train", "--resume", "--out", tmp_path / "a")
-    assert code == OK
+    assert code == OK and "reference.json" not in out
+    reference.unlink()  # as where it was interrupted before
+    code, out, _ = run(capsys, "train", "--resume", "--out", tmp_path / "a")
+    assert code == OK and f"{reference}: " in out and reference.read_bytes() == written
 
 
 def test_train_refuses_half_an_order(capsys, tmp_path, tiny_run):

@@ -18,7 +18,7 @@ from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
 from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_report import report, report_options
-from m2cnn.cli_site import reference, reference_options, site, site_options
+from m2cnn.cli_site import keep_reference, reference, reference_options, site, site_options
 from m2cnn.cli_systems import systems_options
 from m2cnn.cli_table import (
     crossval,
@@ -181,8 +181,9 @@ def train(options: argparse.Namespace) -> None:
     from m2cnn.bundle import load_bundle
     from m2cnn.data import open_data
     from m2cnn.finetune import recipe_of
+    from m2cnn.profile.reference import REFERENCE
     from m2cnn.recipe import load_recipe
-    from m2cnn.train import resume
+    from m2cnn.train import PICTURES, resume
     from m2cnn.train import train as fit
 
     if options.resume:
@@ -201,6 +202,9 @@ def train(options: argparse.Namespace) -> None:
         manifest = open_data(options.data, options.images)
         bundle = fit(recipe, manifest, options.out, cache=options.cache, start=options.start, command=typed())
     _print_run(Path(options.out), bundle.hash)
+    if not (bundle.folder / REFERENCE).is_file():  # what `m2cnn site` tells a drift by
+        taught, memory = open_data(options.out, options.images), options.cache or Path(options.out) / PICTURES
+        keep_reference(bundle, taught, memory)
 
 
 def _short_settings(options: argparse.Namespace) -> list[str]:

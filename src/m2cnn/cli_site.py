@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from m2cnn.cli_verb import OK, prevalence_option, prevalences, typed
 from m2cnn.grades import DISCLAIMER
+
+if TYPE_CHECKING:
+    from m2cnn.bundle import Bundle
+    from m2cnn.data import Manifest
 
 
 def site_options(one: argparse.ArgumentParser) -> None:
@@ -63,19 +70,22 @@ def reference_options(one: argparse.ArgumentParser) -> None:
 
 
 def reference(options: argparse.Namespace) -> int:
-    from contextlib import nullcontext
-    from tempfile import TemporaryDirectory
-
     from m2cnn.bundle import load_bundle
     from m2cnn.data.opening import open_data
     from m2cnn.errors import DataError
-    from m2cnn.profile.reference import make_reference, write_reference
 
     bundle, manifest = load_bundle(options.model), open_data(options.data, options.images)
     if manifest.digest() != bundle.settings["training"]["manifest"]:
         got = "another manifest than the model was trained on"
         raise DataError(options.data, got, "that of its run, unchanged", "Name the run folder.")
     with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
-        found = make_reference(manifest, bundle.system, memory, options.workers)
-    print(f"{write_reference(bundle.folder, found)}: {len(found)} of {found.photographs} photographs")
+        keep_reference(bundle, manifest, memory, options.workers)
     return OK
+
+
+def keep_reference(bundle: Bundle, manifest: Manifest, memory: str | Path, workers: int = 2) -> None:
+    """Write what a model learned from is like beside it, and say where. manifest: of its training."""
+    from m2cnn.profile.reference import make_reference, write_reference
+
+    found = make_reference(manifest, bundle.system, memory, workers)
+    print(f"{write_reference(bundle.folder, found)}: {len(found)} of {found.photographs} photographs")
