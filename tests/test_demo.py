@@ -16,7 +16,7 @@ from m2cnn.summary import read_metrics
 from m2cnn.train import train
 
 PATIENTS, SEED = 150, 77
-QUICK = ["stages.0.epochs=12", "network.repeats=[1,1,1]", "stages.0.batch=8", "precision=32"]
+QUICK = ["stages.0.epochs=9", "network.width=1/16", "network.repeats=[1,1,1]", "stages.0.batch=8", "precision=32"]
 
 
 @pytest.fixture(scope="module", params=["lesions", "none"])
