@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,8 @@ from m2cnn.tasks import Task
 
 # (N, S, S, 3) uint8 pictures -> outputs (N, K) and features (N, D), float32.
 Answers = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-AT_ONCE = 16  # pictures that a network is given at once
+AT_ONCE = 16  # pictures that a network is given at once,
+PIXELS = 2**21  # or as many as have so many pixels: an ensemble at 900 px keeps the memory of each of its sessions
 KEPT = 64  # prepared pictures in memory
 
 
@@ -36,6 +38,11 @@ class Reader:
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", self.views.drawn(self.size, self.frame))
 
+    @property
+    def at_once(self) -> int:
+        """Pictures that the network is given in one call."""
+        return max(1, min(AT_ONCE, PIXELS // self.size**2))
+
     def read_some(self, store: np.ndarray, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """`read` of these rows of a store of pictures, a few at a time in memory."""
         starts = range(0, len(places), KEPT)
@@ -49,8 +56,8 @@ class Reader:
         The features are the mean and the standard deviation (n - 1; 0 of a single view) over the views.
         """
         views = len(self.drawn)
-        shown = (show(picture, self.drawn, self.size, self.border) for picture in pictures)
-        parts = [self.answers(batch) for batch in _batches(shown, max(1, AT_ONCE // views))]
+        shown = (view for picture in pictures for view in show(picture, self.drawn, self.size, self.border))
+        parts = [self.answers(batch) for batch in _batches(shown, self.at_once)]
         outputs, features = (np.concatenate(each) for each in zip(*parts, strict=True))
         outputs = outputs.reshape(len(pictures), views, -1)  # (N, V, K)
         features = features.reshape(len(pictures), views, -1)  # (N, V, D)
@@ -59,12 +66,6 @@ class Reader:
 
 
 def _batches(shown: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """(V, S, S, 3) after (V, S, S, 3) -> `count` of them in one array, the last one shorter."""
-    waiting: list[np.ndarray] = []
-    for each in shown:
-        waiting.append(each)
-        if len(waiting) == count:
-            yield np.concatenate(waiting)
-            waiting = []
-    if waiting:
-        yield np.concatenate(waiting)
+    """(S, S, 3) after (S, S, 3) -> `count` of them in one array, the last one shorter."""
+    while waiting := list(itertools.islice(shown, count)):
+        yield np.stack(waiting)
