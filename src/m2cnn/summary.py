@@ -119,9 +119,9 @@ def _measured(p: Predictions, replicates: int, seed: int, prevalence: Mapping[st
         return dict.fromkeys((*METRICS, *elsewhere), _plain(None))
     statistic = panel(p)
     drawn = bootstrap(statistic, statistic.patients, replicates, seed)
-    values, found = statistic.values(), estimates(statistic, drawn, seed)
+    found = estimates(statistic, drawn, seed)
     for name, share in prevalence.items():
-        found |= _elsewhere(values, drawn, name, share)
+        found |= estimates_at(statistic, drawn, name, share)
     return {name: _plain(estimate) for name, estimate in found.items()}
 
 
@@ -129,13 +129,31 @@ def _at(name: str, key: str) -> str:
     return f"{name}_{key}_at_prevalence"
 
 
-def _elsewhere(values: Floats, drawn: Floats, name: str, prevalence: float) -> dict[str, Estimate]:
-    """Predictive values of an end-point at a prevalence that is not the photographs' own."""
-    columns = [METRICS.index(f"{name}_{key}") for key in ("sensitivity", "specificity")]
-    here = predictive_values(*values[columns], prevalence)
-    replicates = predictive_values(*drawn[:, columns].T, prevalence)
-    each = zip(AT_PREVALENCE, here, replicates, strict=True)
-    return {_at(name, key): Estimate(float(value), *interval(some)) for key, value, some in each}
+def estimates_at(statistic: Panel, drawn: Floats, name: str, prevalence: float) -> dict[str, Estimate]:
+    """Predictive values of an end-point at a prevalence that is not the photographs' own; drawn: as of `estimates`."""
+    shares = [f"{name}_{key}" for key in ("sensitivity", "specificity")]
+    columns, patients = [METRICS.index(share) for share in shares], statistic.patients_of_shares()
+    values = statistic.values()[columns]
+    sides = [
+        _sides(value, drawn[:, k], patients[share]) for value, k, share in zip(values, columns, shares, strict=True)
+    ]
+    here = predictive_values(*values, prevalence)
+    lows, highs = (predictive_values(*side, prevalence) for side in zip(*sides, strict=True))
+    return {
+        _at(name, key): Estimate(float(value), interval(low)[0], interval(high)[1])
+        for key, value, low, high in zip(AT_PREVALENCE, here, lows, highs, strict=True)
+    }
+
+
+def _sides(value: float, drawn: Floats, patients: int) -> tuple[Floats, Floats]:
+    """(R,) replicates of a share for the low, and for the high bound of what rises with it.
+
+    Of a share that none or all have, no replicate differs: the bounds of its own interval stand for them.
+    """
+    if value not in (0.0, 1.0):
+        return drawn, drawn
+    low, high = share_interval(float(value), drawn, patients)
+    return np.full(len(drawn), low), np.full(len(drawn), high)
 
 
 def _plain(estimate: Estimate | None) -> dict[str, float | None]:
