@@ -23,7 +23,7 @@ from m2cnn.endpoints import predictive_values
 from m2cnn.panel import METRICS, Panel, panel
 from m2cnn.predictions import Predictions
 from m2cnn.simulated import Population, Reader
-from m2cnn.summary import estimates, estimates_at
+from m2cnn.summary import estimates, estimates_at, gaps_of
 
 MIXES = {"clinic": (0.35, 0.15, 0.27, 0.13, 0.10), "screening": (0.735, 0.07, 0.15, 0.025, 0.02)}
 READER, WORSE = Reader(noise=0.35, confidence=1.5), Reader(noise=0.5, confidence=1.5)
@@ -89,7 +89,7 @@ def intervals_of(tables: list[Predictions], replicates: int, seed: int) -> tuple
     panels: list[Panel] = [panel(p) for p in tables]
     drawn = bootstrap(lambda c: np.concatenate([p(c) for p in panels], axis=1), panels[0].patients, replicates, seed)
     values, parts = [p.values() for p in panels], np.split(drawn, len(panels), axis=1)
-    own = list(estimates(panels[0], parts[0], seed).values())
+    own = list(estimates(panels[0], parts[0], gaps_of(panels[0], replicates, seed)).values())
     own += estimates_at(panels[0], parts[0], "referable", PREVALENCE).values()
     changes = [
         paired_difference((values[0][k], values[1][k]), (parts[0][:, k], parts[1][:, k]))

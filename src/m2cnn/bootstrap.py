@@ -162,21 +162,23 @@ def _defined(replicates: ArrayLike) -> Floats:
     return values[~undefined] if undefined.sum() <= MOST_UNDEFINED * len(values) else values[:0]
 
 
-def two_sided_p(differences: ArrayLike) -> float:
+def two_sided_p(differences: ArrayLike, highest: ArrayLike | None = None) -> float:
     """Twice the smaller share of (R,) differences on one side of 0, each counted with itself: never 0, at most 1.
 
     The p-value that belongs to the percentile interval: below 0.05 about when the 95 % interval excludes 0.
+    highest: (R,) those that the high bound is of, where `differences` are those of the low one alone.
 
     >>> two_sided_p([0.1] * 99)
     0.02
-    >>> two_sided_p([0.0] * 99)
-    1.0
+    >>> two_sided_p([0.0] * 99), two_sided_p([-0.1] * 99, [0.1] * 99)
+    (1.0, 1.0)
     """
-    defined = _defined(differences)
-    if not len(defined):
+    low = _defined(differences)
+    high = low if highest is None else _defined(highest)
+    if not (len(low) and len(high)):
         return float("nan")
-    fewer = min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * (1 + fewer) / (1 + len(defined))))
+    fewer = min((low <= 0).sum(), (high >= 0).sum())
+    return float(min(1.0, 2 * (1 + fewer) / (1 + len(low))))
 
 
 def paired_difference(

@@ -18,7 +18,8 @@ from m2cnn.intervals import holm
 from m2cnn.metrics import Floats
 from m2cnn.panel import METRICS, TITLES, panel
 from m2cnn.predictions import NO_GRADE, Predictions
-from m2cnn.summary import check_one_system, estimates
+from m2cnn.reliability import ece_difference
+from m2cnn.summary import BIASED, Gaps, check_one_system, estimates, gaps_of
 from m2cnn.tables import table_bytes
 from m2cnn.truth import Truth, read_truth
 
@@ -86,6 +87,8 @@ class Comparison:
             f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
             "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons; "
             "the CSV has it corrected by Holm over the systems, for each metric.",
+            "Calibration errors (in the CSV) and their differences have bounds instead: they hold the truth at least "
+            "as often, and see a difference only where it is clear.",
         ]
         return [f"- {line}" for line in lines]
 
@@ -153,26 +156,31 @@ def compare(systems: Sequence[tuple[str, Predictions]], replicates: int = 2000, 
     drawn = bootstrap(lambda counts: np.concatenate([p(counts) for p in panels], axis=1), patients, replicates, seed)
     replicated = np.split(drawn, len(panels), axis=1)
     values = [p.values() for p in panels]
+    gaps = [gaps_of(p, replicates, seed) for p in panels]
     compared = tuple(
         Compared(
             name,
             len(table),
             int((~p.gradable).sum()),
-            estimates(measured, replicate, seed),
-            _differences((values[0], value), (replicated[0], replicate)) if i else {},
+            estimates(measured, replicate, gap),
+            _differences((values[0], value), (replicated[0], replicate), (gaps[0], gap)) if i else {},
         )
-        for i, ((name, table), p, measured, value, replicate) in enumerate(
-            zip(systems, shared, panels, values, replicated, strict=True)
+        for i, ((name, table), p, measured, value, replicate, gap) in enumerate(
+            zip(systems, shared, panels, values, replicated, gaps, strict=True)
         )
     )
     return Comparison(compared, len(shared[0]), int(gradable.sum()), patients, replicates, seed)
 
 
-def _differences(values: tuple[Floats, Floats], replicates: tuple[Floats, Floats]) -> dict[str, Difference]:
-    return {
+def _differences(
+    values: tuple[Floats, Floats], replicates: tuple[Floats, Floats], gaps: tuple[Gaps, Gaps]
+) -> dict[str, Difference]:
+    found = {
         name: paired_difference((values[0][k], values[1][k]), (replicates[0][:, k], replicates[1][:, k]))
         for k, name in enumerate(METRICS)
     }
+    own, drawn = (np.stack(each) for each in zip(*gaps, strict=True))
+    return found | {name: ece_difference(own[:, kind], drawn[:, :, kind]) for kind, name in enumerate(BIASED)}
 
 
 def aligned(systems: list[tuple[str, Predictions]]) -> list[Predictions]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval
+from m2cnn.bootstrap import LEVEL, Difference, Estimate, bootstrap, interval, two_sided_p
 from m2cnn.errors import DataError
 from m2cnn.metrics import Floats, Ints, check_finite, check_grades, check_lengths, ratio
 
@@ -91,6 +91,24 @@ def ece_bounds(gaps: Floats, replicates: Floats, level: float = LEVEL) -> tuple[
     low = value - interval(np.abs(noise).sum(-1), level)[1]
     high = value - interval((np.sign(gaps) * noise).sum(-1), level)[0]
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def ece_difference(gaps: Floats, replicates: Floats, level: float = LEVEL) -> Difference:
+    """The second system's calibration error minus the first's, of (2, B) gaps and their (2, R, B) replicates on the
+    same resamples; covers `level` or more.
+
+    Chance raises the two errors by different amounts, the more the truer a system's chances are: percentiles of the
+    difference miss it. In each bin, what noise may have added to one error and taken from the other is bounded as in
+    `ece_bounds`, and also by the noise of the difference of the gaps; the nearer bound counts, so that a system does
+    not differ from itself.
+    """
+    (first, second), (noise, other) = np.abs(gaps), replicates - gaps[:, None]
+    signs, apart = np.sign(gaps), np.abs(gaps[1] - gaps[0]) + np.abs(other - noise)
+    change = second - first
+    low = np.maximum(change - np.abs(other) + signs[0] * noise, -apart).sum(-1)
+    high = np.minimum(change + np.abs(noise) - signs[1] * other, apart).sum(-1)
+    low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
+    return Difference(float(change.sum()), interval(low, level)[0], interval(high, level)[1], two_sided_p(low, high))
 
 
 # --- the curve ---

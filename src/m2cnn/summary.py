@@ -32,17 +32,24 @@ TOLD = {key: title for key, title in TITLES.items() if not key.startswith(("spec
 AT_PREVALENCE = ("ppv", "npv")
 
 
-def estimates(statistic: Panel, drawn: Floats, seed: int) -> dict[str, Estimate]:
-    """An estimate for every metric; drawn: (R, K) replicates, of this seed."""
+Gaps = tuple[Floats, Floats]  # (2, B) as `Panel.gaps` of the photographs as they are, and (R, 2, B) replicates
+
+
+def gaps_of(statistic: Panel, replicates: int, seed: int) -> Gaps:
+    """What the calibration errors are the sums of; the replicates are on the resamples of the same seed."""
+    own = statistic.gaps(np.ones((1, statistic.patients)))[0]
+    return own, bootstrap(statistic.gaps, statistic.patients, replicates, seed)
+
+
+def estimates(statistic: Panel, drawn: Floats, gaps: Gaps) -> dict[str, Estimate]:
+    """An estimate for every metric; drawn: (R, K) replicates."""
     values = statistic.values()
     found = {name: Estimate(float(values[k]), *interval(drawn[:, k])) for k, name in enumerate(METRICS)}
     for name, patients in statistic.patients_of_shares().items():
         k = METRICS.index(name)
         found[name] = Estimate(found[name].value, *share_interval(found[name].value, drawn[:, k], patients))
-    own = statistic.gaps(np.ones((1, statistic.patients)))[0]
-    gaps = bootstrap(statistic.gaps, statistic.patients, len(drawn), seed)
     for kind, name in enumerate(BIASED):
-        found[name] = Estimate(found[name].value, *ece_bounds(own[kind], gaps[:, kind]))
+        found[name] = Estimate(found[name].value, *ece_bounds(gaps[0][kind], gaps[1][:, kind]))
     return found
 
 
@@ -119,7 +126,7 @@ def _measured(p: Predictions, replicates: int, seed: int, prevalence: Mapping[st
         return dict.fromkeys((*METRICS, *elsewhere), _plain(None))
     statistic = panel(p)
     drawn = bootstrap(statistic, statistic.patients, replicates, seed)
-    found = estimates(statistic, drawn, seed)
+    found = estimates(statistic, drawn, gaps_of(statistic, replicates, seed))
     for name, share in prevalence.items():
         found |= estimates_at(statistic, drawn, name, share)
     return {name: _plain(estimate) for name, estimate in found.items()}
