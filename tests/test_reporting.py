@@ -19,8 +19,9 @@ from m2cnn.data import Manifest, Row, write_manifest
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import DataError, MissingExtra, SettingError
 from m2cnn.evaluate import evaluate
+from m2cnn.plots import font_file
 from m2cnn.predictions import NO_GRADE, Predictions, write_predictions
-from m2cnn.reporting import document_of, sections, write_report
+from m2cnn.reporting import document_of, pdf, sections, write_report
 from m2cnn.reporting.checklists import FILLED, OPEN, PARTLY, Item, facts, guidelines, state
 from m2cnn.reporting.document import Document, Gallery, Items, Plot, Section, Shot, Text, table
 from m2cnn.reporting.html import to_html
@@ -387,8 +388,8 @@ def test_the_same_study_gives_the_same_files(study, tmp_path):
     assert first == [path.read_bytes() for path in write_report(study, tmp_path / "b")]
 
 
-def pages(pdf):
-    return len(re.findall(rb"/Type /Page\b", pdf))
+def pages(data):
+    return len(re.findall(rb"/Type /Page\b", data))
 
 
 def test_the_pdf_holds_every_kind_of_block():
@@ -396,9 +397,34 @@ def test_the_pdf_holds_every_kind_of_block():
     shots = (Shot("a & b", ("said",), PIXEL, "what"), Shot("none", ()))
     png = cv2.imencode(".png", np.zeros((4, 8, 3), np.uint8))[1].tobytes()
     blocks = (Text("a < b"), Items(("one", "two"), "lead"), block, Plot(b"<svg/>", png, "alt"), Gallery(shots))
-    pdf = to_pdf(Document("A title: Ω, ж", ("lead",), ("note",), (Section("A part", blocks),)))
-    assert pdf.startswith(b"%PDF-") and pages(pdf) > 2 and b"/Outlines" in pdf
+    made = to_pdf(Document("A title: Ω, ж", ("lead",), ("note",), (Section("A part", blocks),)))
+    assert made.startswith(b"%PDF-") and pages(made) > 2 and b"/Outlines" in made
     assert pages(to_pdf(Document("A title", ("lead",), (), ()))) == 1
+
+
+STRANGE = ("\u4e2d\u6587.jpg", "\u0930\u094b\u0917\u0940", "\u05d0\u05d1", "\U0001f441", "\x07")
+
+
+def test_the_pdf_spells_what_its_font_lacks(monkeypatch):
+    drawn = []
+
+    class Spy(pdf.Paragraph):
+        def __init__(self, text, style):
+            drawn.append(unescape(text))
+            super().__init__(text, style)
+
+    known = pdf.TTFont("known", font_file()).face.charToGlyph
+    monkeypatch.setattr(pdf, "Paragraph", Spy)
+    plain = Document("Jos\u00e9, \u0416, \u03a9", ("a\nb",), (), (Section("A part", (Text("5 \u00b1 1"),)),))
+    assert to_pdf(plain) and pdf.SPELT not in drawn and {"Jos\u00e9, \u0416, \u03a9", "5 \u00b1 1"} < set(drawn)
+    drawn.clear()
+    shot = Shot(STRANGE[0], (STRANGE[1],), PIXEL, STRANGE[0])
+    blocks = (table("", ("patient",), [STRANGE[2:3]]), Items((STRANGE[3], STRANGE[4])), Gallery((shot,)))
+    made = to_pdf(Document(STRANGE[0], ("lead",), (), (Section(STRANGE[1], blocks),)))
+    assert made == to_pdf(Document(STRANGE[0], ("lead",), (), (Section(STRANGE[1], blocks),)))
+    assert all(letter.isspace() or ord(letter) in known for letter in "".join(drawn))
+    spelt = {r"\u4e2d\u6587.jpg", r"\u0930\u094b\u0917\u0940", r"\u05d0\u05d1", r"\U0001f441", r"\x07", pdf.SPELT}
+    assert spelt <= set(drawn)
 
 
 def test_the_command(folder, capsys):

@@ -1,12 +1,18 @@
-"""A document as a PDF: A4, with bookmarks, page numbers and the disclaimer on every page."""
+"""A document as a PDF: A4, with bookmarks, page numbers and the disclaimer on every page.
+
+One font is drawn in, wherever it is made: it has Latin, Greek and Cyrillic letters. Of others, such as Chinese ones or
+those of Hindi, a PDF would show boxes, and right-to-left ones in the wrong order: they are spelt by their numbers.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from html import escape
 from typing import Any
+from unicodedata import bidirectional
 
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
@@ -27,6 +33,11 @@ HIGH = 62 * mm  # of a photograph
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 LONG = 34  # characters of a word, or half of a text, that may decide how wide its column is
 LETTER, PADDING = 4.6, 14.0  # points
+RIGHT_TO_LEFT = ("R", "AL")
+SPELT = (
+    "This PDF has no letters for some characters: they stand as their Unicode numbers, such as \\u4e2d. The HTML "
+    "report shows them."
+)
 
 
 def to_pdf(document: Document) -> bytes:
@@ -34,6 +45,8 @@ def to_pdf(document: Document) -> bytes:
     file = io.BytesIO()
     template = _Template(file, document.title)
     style = _styles()
+    spelt = _spelt(document)
+    document = spelt if spelt == document else replace(spelt, notes=(SPELT, *spelt.notes))
     story: list[Any] = [Paragraph(escape(document.title), style["Title"])]
     story += [Paragraph(escape(line), style["Lead"]) for line in document.lead]
     story += [Paragraph(escape(note), style["Note"]) for note in (*document.notes, DISCLAIMER)]
@@ -44,6 +57,22 @@ def to_pdf(document: Document) -> bytes:
     footer = partial(_footer, title=document.title)
     template.build(story, onFirstPage=footer, onLaterPages=footer)
     return file.getvalue()
+
+
+def _spelt(what: Any) -> Any:
+    """A document, or a part of it, with every text as the font can draw it."""
+    if isinstance(what, str):
+        return "".join(each if _drawable(each) else each.encode("unicode_escape").decode() for each in what)
+    if isinstance(what, tuple):
+        return tuple(map(_spelt, what))
+    if is_dataclass(what):
+        return replace(what, **{field.name: _spelt(getattr(what, field.name)) for field in fields(what)})
+    return what
+
+
+def _drawable(character: str) -> bool:
+    known = all(ord(character) in pdfmetrics.getFont(font).face.charToGlyph for font in (FONT, BOLD))
+    return character.isspace() or (known and bidirectional(character) not in RIGHT_TO_LEFT)
 
 
 class _Heading(Paragraph):
