@@ -175,6 +175,9 @@ def test_groups_are_measured_apart_and_small_ones_warned_of():
     by_value = {group.value: group for group in found}
     assert by_value["one"].summary["metrics"]["qwk"]["value"] == 1 and by_value["one"].warning == ""
     assert by_value["two"].warning == f"fewer than {SMALL} patients" and by_value["two"].patients == 49
+    few = replace(photographs, grade=np.where(np.arange(200) < 20, photographs.grade, NO_GRADE), place=None)
+    one = groups_of(few, {"camera": ["one"] * 200}, 20)[0]
+    assert (one.patients, one.measured, one.warning) == (200, 20, f"fewer than {SMALL} patients measured")
     unlabelled = replace(photographs, grade=np.full(200, NO_GRADE), place=None)
     assert groups_of(unlabelled, {"camera": ["one"] * 200}, 20)[0].warning == "no graded photograph"
     with pytest.raises(DataError, match="3 values; expected 200"):

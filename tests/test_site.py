@@ -13,8 +13,9 @@ from m2cnn.cli import main
 from m2cnn.data import Manifest, Row, write_manifest
 from m2cnn.data.rendered import render_manifest
 from m2cnn.errors import DataError, SettingError
+from m2cnn.predictions import Predictions
 from m2cnn.profile.reference import REFERENCE, Reference, make_reference, read_reference, write_reference
-from m2cnn.site import FEWEST, PHOTOGRAPHS, SHAREABLE, validate_site
+from m2cnn.site import FEWEST, PHOTOGRAPHS, SHAREABLE, shareable, validate_site
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,34 @@ def test_what_is_shared_names_nobody(done):
 def test_groups_of_few_are_not_shared(done):
     site, out = done
     shared = json.loads((out / SHAREABLE).read_text())
-    rare = [group for group in site.study.groups if group.value == "rare"]
-    assert rare and rare[0].patients < FEWEST
-    assert "usual" in {group["value"] for group in shared["groups"]} and "rare" not in json.dumps(shared)
-    assert shared["groups_of_few_left_out"] >= 1
+    patients = {group.value: group.patients for group in site.study.groups}
+    assert patients["rare"] < FEWEST <= patients["usual"]
+    # Both eyes of nearly everybody; but all less the usual camera's would be the rare one's.
+    assert {group["column"] for group in shared["groups"]} == {"eye"}
+    assert shared["groups_of_few_left_out"] == 2 and "rare" not in json.dumps(shared)
+
+
+def test_what_is_shared_gives_no_group_of_few_away(done):
+    site, _ = done
+    camera = np.repeat(list("ABCD"), [80, 50, 24, 6])  # photographs, two of each patient
+    grade = np.arange(160) // 2 % 5
+    grade[130:154] = -1  # nobody graded most patients of C: 1 of its 12 is measured
+    blank, decoded = [""] * 160, np.full(160, 2)
+    table = Predictions(
+        image=[f"{n}.jpg" for n in range(160)], patient=[f"p{n // 2}" for n in range(160)], eye=blank, split=blank,
+        grade=grade, probabilities=np.eye(5)[decoded], severity=decoded.astype(float), decoded=decoded,
+        gradable=np.full(160, True), reason=blank, system=["m2cnn"] * 160, bundle=blank,
+    )  # fmt: skip
+    labels = {"camera": camera.tolist()}
+    shared = shareable(replace(site, study=replace(site.study, predictions=table, labels=labels, replicates=20)))
+    told = {group["value"]: group for group in shared["groups"]}
+    # Of C 1 patient is measured, of D 3: together too few, so B is left out as well.
+    assert set(told) == {"A"} and shared["groups_of_few_left_out"] == 3
+    left = shared["photographs"]["n_images"] - told["A"]["photographs"]
+    assert left == 80 and shared["photographs"]["n_patients"] - told["A"]["patients"] == 40
+    assert told["A"]["patients_measured"] == 40
+    with_eyes = replace(site.study, predictions=table, labels={}, replicates=20)
+    assert shareable(replace(site, study=with_eyes))["groups"] == []
 
 
 def test_darker_photographs_are_seen_to_drift(done):

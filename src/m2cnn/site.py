@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import m2cnn
 from m2cnn.bootstrap import number
 from m2cnn.bundle import load_bundle
@@ -21,6 +23,7 @@ from m2cnn.data.leaks import find_twins
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import open_data
 from m2cnn.data.survey import refuse_changed, survey
+from m2cnn.disclosure import Groups
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import evaluate
 from m2cnn.grades import DISCLAIMER, NUM_GRADES
@@ -36,6 +39,7 @@ from m2cnn.quality import KNOWN_REASONS
 from m2cnn.reporting import write_report
 from m2cnn.reporting.document import Block, Items, Section, Text, table
 from m2cnn.reporting.study import Study, read_study
+from m2cnn.subgroups import Group, rows_by_value
 from m2cnn.summary import checked_prevalence
 from m2cnn.tables import read_table, write_atomically, write_json
 
@@ -47,7 +51,7 @@ SCHEMA, SHAREABLE, PHOTOGRAPHS, RESULT, CACHE = (
     ".m2cnn-cache",
 )
 UNREADABLE = "could not be read, or shows no round field that is large enough"
-FEWEST = 10  # patients of a group whose numbers are shared
+FEWEST = 10  # patients whose numbers are shared
 TOO_FEW = f"Too few photographs to compare: {FEW} that can be read are needed here and where it learned."
 NO_DRIFT = "The model does not say what it learned from: m2cnn reference MODEL --data ITS-RUN, where it was trained."
 
@@ -167,9 +171,9 @@ def _compared(site: Site) -> tuple[Block, ...]:
 
 
 def shareable(site: Site) -> dict[str, Any]:
-    """Numbers alone. Groups of fewer than FEWEST patients are left out, and counted."""
+    """Numbers alone. Groups of fewer than FEWEST patients, and those that would give them away, are only counted."""
     study, p = site.study, site.study.predictions
-    few = [group for group in study.groups if group.patients < FEWEST]
+    told = groups_to_tell(study)
     keys = (
         "n_images",
         "n_patients",
@@ -198,15 +202,26 @@ def shareable(site: Site) -> dict[str, Any]:
                 "value": group.value,
                 "photographs": group.photographs,
                 "patients": group.patients,
+                "patients_measured": group.measured,
                 "metrics": group.summary["metrics"] if group.summary else None,
             }
-            for group in study.groups
-            if group.patients >= FEWEST
+            for group in told
         ],
-        "groups_of_few_left_out": len(few),
+        "groups_of_few_left_out": len(study.groups) - len(told),
         "drift": _shared_drift(site.drift),
         "disclaimer": DISCLAIMER,
     }
+
+
+def groups_to_tell(study: Study) -> list[Group]:
+    """The groups of a study that are large enough, and from which no smaller one follows by subtraction."""
+    p, groups = study.predictions, study.groups
+    rows = [rows_by_value(study.labels[group.column])[group.value] for group in groups]
+    if not rows:
+        return []
+    column, graded = np.array([group.column for group in groups]), p.grade != NO_GRADE
+    hidden = Groups(column, np.array(rows), p.patient, (graded, graded & p.gradable), FEWEST).to_hide()
+    return [group for group, left_out in zip(groups, hidden, strict=True) if not left_out]
 
 
 def _plain(reason: str) -> str:

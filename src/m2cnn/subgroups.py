@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2cnn.data.manifest import Manifest
 from m2cnn.errors import DataError
@@ -22,33 +23,45 @@ UNKNOWN = "(unknown)"
 
 @dataclass(frozen=True)
 class Group:
-    """One value of one column. summary: as of `summarise`, None where nothing of it can be measured."""
+    """One value of one column. measured: patients with a photograph that was graded and whose true grade is known.
+
+    summary: as of `summarise`, None where nothing of it can be measured.
+    """
 
     column: str
     value: str
     photographs: int
     patients: int
+    measured: int
     summary: dict[str, Any] | None
 
     @property
     def warning(self) -> str:
         if self.summary is None:
             return "no graded photograph"
-        return f"fewer than {SMALL} patients" if self.patients < SMALL else ""
+        if self.measured >= SMALL:
+            return ""
+        return f"fewer than {SMALL} patients{' measured' * (self.patients >= SMALL)}"
+
+
+def rows_by_value(values: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """A column's texts of N photographs -> by value, (N,) which photographs are of it; "" is UNKNOWN."""
+    named = np.array([value or UNKNOWN for value in values], dtype=str)
+    return {str(value): named == value for value in np.unique(named)}
 
 
 def groups_of(table: Predictions, labels: Mapping[str, Sequence[str]], replicates: int = 2000) -> list[Group]:
     """labels: by column, one text for each photograph; "" is a group of its own, (unknown)."""
+    scored = (table.grade != NO_GRADE) & table.gradable
     found = []
     for column, values in labels.items():
-        values = np.array([value or UNKNOWN for value in values], dtype=str)
         if len(values) != len(table):
             raise DataError(f"group {column}", f"{len(values)} values", f"{len(table)}, one for each photograph")
-        for value in np.unique(values):
-            part = table.select(values == value)
-            known = part.select(part.grade != NO_GRADE)
-            summary = summarise(part, replicates) if len(known) else None
-            found.append(Group(column, str(value), len(part), len(np.unique(part.patient)), summary))
+        for value, rows in rows_by_value(values).items():
+            part = table.select(rows)
+            summary = summarise(part, replicates) if (part.grade != NO_GRADE).any() else None
+            counts = len(part), len(np.unique(part.patient)), len(np.unique(table.patient[rows & scored]))
+            found.append(Group(column, value, *counts, summary))
     return found
 
 
