@@ -272,6 +272,19 @@ def test_scores_agree_with_maps_made_by_hand(model, marked, tmp_path):
     assert score.correlation == pytest.approx(rank_correlation(heat, other, shown.inside), abs=1e-6)
 
 
+def test_photographs_of_one_name_in_two_folders_are_two(model, marked, tmp_path):
+    other = shutil.copytree(marked, tmp_path / "other" / marked.name)
+    max(other.glob("*.png")).unlink()
+    settings = {"methods": ["grad-cam"], "targets": ["severity"], "costly": 1}
+    scores = score_models([model.folder], [marked, other], tmp_path / "out", **settings)
+    found = [(each.set, each.photograph) for each in scores if each.method == "grad-cam"]
+    assert len(set(found)) == len(found) == 11 and {one for one, _ in found} == {str(marked), str(other)}
+    # Alone each would have the folder's name: scores of the larger one are not taken for the smaller one's.
+    score_models([model.folder], [marked], tmp_path / "out", **settings)
+    with pytest.raises(DataError, match=r'which set "rendered" does not have; expected .* Choose another --out'):
+        score_models([model.folder], [other], tmp_path / "out", **settings)
+
+
 def test_refused_photographs_are_left_out_with_a_reason(model, marked, tmp_path):
     copy = shutil.copytree(marked, tmp_path / "copy")
     first = sorted(copy.glob("*.png"))[0]
@@ -320,7 +333,12 @@ def test_idrids_masks_are_merged(tmp_path):
         (truths / kind).mkdir(parents=True)
         cv2.imwrite(str(truths / kind / f"IDRiD_01_{kind}.tif"), mask)
     found = marked_set(tmp_path)
-    assert found.name == "idrid" and [each.patient for each in found.photographs] == ["IDRiD_01"]
+    (one,) = found.photographs
+    assert (found.name, one.name, one.patient) == (
+        "idrid",
+        "a. Training Set/IDRiD_01.jpg",
+        "a. Training Set/IDRiD_01",
+    )
     assert np.argwhere(found.photographs[0].lesions()).tolist() == [[0, 5], [1, 5]]  # no disc
     cv2.imwrite(str(truths / "SE/IDRiD_01_SE.tif"), np.zeros((20, 60), np.uint8))
     with pytest.raises(DataError, match="60 x 20 px; expected 60 x 40 px as the others"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ NO_LESION = ("disc", "drusen", "laser_scar")  # rendered, but no lesions of diab
 
 @dataclass(frozen=True)
 class Marked:
-    """A photograph with lesions. patient: who counts as one draw of the bootstrap.  masks: one file per kind."""
+    """A photograph with lesions. name: its path within the photographs of its set.  patient: who counts as one draw of
+    the bootstrap.  masks: one file per kind.
+    """
 
     path: Path
+    name: str
     patient: str
     masks: tuple[Path, ...]
 
@@ -62,13 +66,24 @@ def marked_set(folder: str | Path) -> MarkedSet:
     return found
 
 
+def marked_sets(folders: Sequence[str | Path]) -> list[MarkedSet]:
+    """Of several folders; two sets of one name are named by their folders as given. Raises as `marked_set`."""
+    found = [marked_set(folder) for folder in dict.fromkeys(folders)]
+    names = [each.name for each in found]
+    return [
+        each if names.count(each.name) == 1 else replace(each, name=str(folder))
+        for each, folder in zip(found, dict.fromkeys(folders), strict=True)
+    ]
+
+
 def _idrid(home: Path) -> list[Marked]:
     """IDRiD names no patients: each photograph is one."""
     found = []
     for path in sorted((home / IMAGES).glob("*/*.jpg")):
         truths = home / TRUTHS / path.parent.name
         masks = [mask for kind in KINDS for mask in sorted(truths.glob(f"*/{path.stem}_{kind}.tif"))]
-        found += [Marked(path, path.stem, tuple(masks))] if masks else []
+        name = path.relative_to(home / IMAGES)
+        found += [Marked(path, name.as_posix(), name.with_suffix("").as_posix(), tuple(masks))] if masks else []
     return found
 
 
@@ -77,5 +92,5 @@ def _rendered(folder: Path) -> list[Marked]:
     found = []
     for path in sorted(each for each in folder.iterdir() if each.suffix in (".png", ".jpeg")):
         masks = tuple(kind / f"{path.stem}.png" for kind in kinds if (kind / f"{path.stem}.png").is_file())
-        found += [Marked(path, patient_and_eye(path.name)[0], masks)] if masks else []
+        found += [Marked(path, path.name, patient_and_eye(path.name)[0], masks)] if masks else []
     return found

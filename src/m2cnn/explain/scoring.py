@@ -11,7 +11,7 @@ of each set, spread evenly over it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from m2cnn.bundle import load_bundle
 from m2cnn.errors import DataError, ImageError
 from m2cnn.explain import maps
 from m2cnn.explain.explaining import Member, members_of
-from m2cnn.explain.masks import Marked, MarkedSet, marked_set
+from m2cnn.explain.masks import Marked, MarkedSet, marked_sets
 from m2cnn.explain.sanity import at_random
 from m2cnn.explain.scores import beside_lesions, curves, rank_correlation
 from m2cnn.explain.shown import Shown, lesions_shown, show
@@ -42,8 +42,8 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Score:
-    """One map. kind: of the target.  deletion, insertion, correlation: NaN where they were not measured; correlation
-    also where one of two maps is blank.
+    """One map. photograph: its path within those of its set.  kind: of the target.  deletion, insertion, correlation:
+    NaN where they were not measured; correlation also where one of two maps is blank.
 
     reason: why the photograph was refused; then all numbers are NaN.
     """
@@ -87,15 +87,28 @@ def score_models(
     """Score every network of every model on every set; what OUT/scores.csv already has is not measured again.
 
     most: of a set, spread evenly over it; 0 for all.  costly: of these, how many get the costly scores; 0 for all.
+    Raises DataError where OUT has scores of another set of the same name.
     """
     kinds, path = check_kinds(targets), Path(out) / SCORES
-    sets = [replace(each, photographs=_spread(each.photographs, most)) for each in map(marked_set, folders)]
+    whole = marked_sets(folders)
     known = {score.key: score for score in read_scores(path)} if path.exists() else {}
+    for marked in whole:
+        _check_same(marked, known.values(), path)
+    sets = [replace(each, photographs=_spread(each.photographs, most)) for each in whole]
     for model in models:
         for member in members_of(load_bundle(model), methods):
             for marked in sets:
                 _score_set(member, marked, kinds, costly, known, path)
     return list(known.values())
+
+
+def _check_same(marked: MarkedSet, known: Iterable[Score], path: Path) -> None:
+    names = {each.name for each in marked.photographs}
+    if strange := next(
+        (each.photograph for each in known if each.set == marked.name and each.photograph not in names), ""
+    ):
+        got = f'scores of {strange}, which set "{marked.name}" does not have'
+        raise DataError(path, got, "scores of the same photographs", "Choose another --out.")
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -174,7 +187,7 @@ class _Job:
     def _blank(self) -> Score:
         bundle = self.member.bundle
         origin = (bundle.hash, bundle.system, self.member.name)
-        return Score(self.set, self.marked.path.name, self.marked.patient, *origin, "", "")
+        return Score(self.set, self.marked.name, self.marked.patient, *origin, "", "")
 
     def run(self, names: Sequence[str], twin: nn.Module | None) -> Iterator[Score]:
         """A score per method or control and target; refused photographs have a reason instead."""
