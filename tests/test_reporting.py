@@ -295,6 +295,28 @@ def test_every_fact_that_is_asked_for_can_be_told(tiny_run, rendered, tmp_path):
     assert {fact for fact in asked if not told[fact]} == {"external", "began"}
 
 
+def test_facts_of_several_members_are_all_of_theirs(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    one, training = study.bundle, study.bundle.settings["training"]
+
+    def member(colour="natural", weights="", kind="none", photographs=training["photographs"]):
+        told = training | {"photographs": photographs, "recipe": training["recipe"] | {"sampling": {"kind": kind}}}
+        settings = one.settings | {"training": told, "network": one.settings["network"] | {"weights": weights}}
+        return replace(one, settings=settings, preprocess=replace(one.preprocess, colour=colour))
+
+    joined = {"a": member(), "b": member("graham", "far/away.safetensors", "inverse", 7), "c": member()}
+    told = facts(replace(study, bundle=replace(one, members=joined)), maps=False)
+    assert '"natural"' in told["preprocess"] and '"graham"' in told["preprocess"]
+    assert "a, c: {" in told["preprocess"] and "; b: {" in told["preprocess"]
+    assert told["began"] == "a, c: nothing recorded; b: From away.safetensors"
+    assert told["imbalance"] == "a, c: Sampling in training: none; b: Sampling in training: inverse"
+    assert "b: 7 photographs of" in told["training"] and f"a, c: {training['photographs']} photo" in told["training"]
+    alike = facts(replace(study, bundle=replace(one, members={"a": member(), "b": member()})), maps=False)
+    alone = facts(replace(study, bundle=member()), maps=False)
+    assert all(alike[key] == alone[key] for key in ("preprocess", "began", "imbalance", "training", "chosen"))
+
+
 def test_what_nobody_told_is_to_fill(study):
     told = facts(study, maps=False)
     assert not told.get("partition") and not told.get("system") and not told.get("explained")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 import numpy as np
 
+from m2cnn.bundle import Bundle
 from m2cnn.card_page import INTENDED
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.reporting.document import Section, Text, table
@@ -130,14 +131,8 @@ def _of_partition(study: Study) -> dict[str, str]:
 
 def _of_model(study: Study) -> dict[str, str]:
     bundle = study.bundle
-    told, points = bundle.settings["training"], bundle.calibration.points
-    recipe = told.get("recipe") or {}
-    rules = [f"{point.name}: severity {point.severity:.2f}" for point in points]
+    rules = [f"{point.name}: severity {point.severity:.2f}" for point in bundle.calibration.points]
     members = list(bundle.members) or ["one network"]
-    weights = (recipe.get("network") or {}).get("weights")
-    counted = f"{told.get('photographs')} photographs of {told.get('patients')} patients, "
-    counted += f"{told.get('validation_patients')} for validation; the whole recipe is in the card"
-    sampling = (recipe.get("sampling") or {}).get("kind")
     return {
         "intended": INTENDED[0],
         "blind": "The model sees the photograph alone",
@@ -147,19 +142,51 @@ def _of_model(study: Study) -> dict[str, str]:
         "cutoffs": "; ".join(["Grades as the model decodes them", *rules])
         + (". Frozen in the model before" if rules and not was_chosen_on(study) else ""),
         "preprocess": "Field of view found, cropped, resized, by the model's own code: "
-        + json.dumps(_first(bundle).preprocess.to_dict()),
-        "training": counted if told.get("photographs") else "",
-        "chosen": "The pass with the best kappa on validation patients" if told.get("validation_patients") else "",
-        "began": f"From {str(weights).rpartition('/')[2]}" if weights else "",
+        + _of_members(bundle, lambda member: json.dumps(member.preprocess.to_dict())),
+        "training": _of_members(bundle, _counted),
+        "chosen": _of_members(bundle, _chosen),
+        "began": _of_members(bundle, _began),
         "ensemble": f"{', '.join(members)}" + (f", joined by {bundle.combiner.name}" if bundle.combiner else ""),
         "calibration": _calibration(study),
-        "imbalance": f"Sampling in training: {sampling}" if sampling else "",
+        "imbalance": _of_members(bundle, _sampling),
         "availability": f"m2cnn {bundle.settings.get('m2cnn') or ''}, Apache-2.0; weights: {bundle.terms.short}",
     }
 
 
-def _first(bundle):
-    return next(iter(bundle.members.values()), bundle)
+def _of_members(bundle: Bundle, tell: Callable[[Bundle], str]) -> str:
+    """What is told of the networks of a bundle, once where it is the same of all; "" where it is told of none."""
+    said: dict[str, list[str]] = {}
+    for name, member in (bundle.members or {"": bundle}).items():
+        said.setdefault(tell(member), []).append(name)
+    if len(said) == 1:
+        return next(iter(said))
+    return "; ".join(f"{', '.join(names)}: {text or 'nothing recorded'}" for text, names in said.items())
+
+
+def _counted(member: Bundle) -> str:
+    told = member.settings["training"]
+    if not told.get("photographs"):
+        return ""
+    return (
+        f"{told['photographs']} photographs of {told.get('patients')} patients, {told.get('validation_patients')} for "
+        "validation; the whole recipe is in the card"
+    )
+
+
+def _chosen(member: Bundle) -> str:
+    asked = member.settings["training"].get("validation_patients")
+    return "The pass with the best kappa on validation patients" if asked else ""
+
+
+def _began(member: Bundle) -> str:
+    weights = member.settings["network"].get("weights")
+    return f"From {str(weights).rpartition('/')[2]}" if weights else ""
+
+
+def _sampling(member: Bundle) -> str:
+    recipe = member.settings["training"].get("recipe") or {}
+    kind = (recipe.get("sampling") or {}).get("kind")
+    return f"Sampling in training: {kind}" if kind else ""
 
 
 def _calibration(study: Study) -> str:
