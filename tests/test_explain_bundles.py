@@ -125,6 +125,17 @@ def test_each_member_of_a_combined_model_is_explained(model, two, tmp_path):
     assert [each["member"] for each in index["maps"]] == ["one", "two"]
     assert [np.load(tmp_path / "out" / each["array"]).shape for each in index["maps"]] == [(112, 112), (128, 128)]
     assert all("of one member alone" in each["warning"] and each["model"] == combined.hash for each in index["maps"])
+    assert not any("of one eye alone" in each["warning"] for each in index["maps"])
+
+
+def test_a_map_of_a_model_that_joins_eyes_is_of_one(model, two, tmp_path):
+    combiner = Mean(other=0.5)
+    none = Decoded(None, np.zeros(0), np.zeros(0, int))
+    fitted = fit(combiner, Eyes((none,), (), None, np.zeros(0), np.zeros(0, int)), (), (), 0)
+    combined = save_combined(tmp_path / "both", {"one": model}, fitted.combiner, fitted.onnx, ORIGIN)
+    index = explain_photographs(combined.folder, two, tmp_path / "out", ["grad-cam"], ["severity"])
+    assert len(index["maps"]) == 2
+    assert all("of one eye alone" in each["warning"] and "member" not in each["warning"] for each in index["maps"])
 
 
 def test_a_zoom_in_net_shows_its_attention_and_boxes(two, tmp_path):

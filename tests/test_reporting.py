@@ -15,6 +15,7 @@ import pytest
 from m2cnn.bootstrap import shown
 from m2cnn.calibration import Calibration, Point
 from m2cnn.cli import main
+from m2cnn.combine import Mean
 from m2cnn.data import Manifest, Row, write_manifest
 from m2cnn.data.manifest import file_hash
 from m2cnn.errors import DataError, MissingExtra, SettingError
@@ -274,6 +275,33 @@ def test_maps_stand_beside_mistakes(tiny_run, rendered, tmp_path):
     shots = section(document, "The worst mistakes").blocks[-1].shots
     assert shots and all("where its severity came from" in shot.alt and shot.picture for shot in shots)
     assert facts(study, maps=True)["explained"]
+
+
+def test_maps_say_which_member_and_which_eye_they_are_of(tiny_run, rendered, tmp_path, monkeypatch):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, data=tiny_run, images=rendered.root, replicates=REPLICATES)
+
+    def explain(model, paths, out, methods, targets):
+        maps = []
+        for member, level in (("a", 40), ("b", 200)):
+            cv2.imwrite(f"{out}/{member}.png", np.full((8, 8, 3), level, np.uint8))
+            told = {"warning": f"of {member}", "picture": f"{member}.png"}
+            maps += [{"photograph": str(path), "member": member} | told for path in paths]
+        return {"maps": maps}
+
+    def said(**changes):
+        found = replace(study, bundle=replace(study.bundle, **changes))
+        return section(document_of(found, maps=True, worst=2), "The worst mistakes").blocks
+
+    monkeypatch.setattr("m2cnn.explain.explaining.explain_photographs", explain)
+    _, text, gallery = said(members={"a": study.bundle, "b": study.bundle}, combiner=Mean(other=0.3))
+    assert "the map that of a alone, not of b" in text.text and "joins both eyes" in text.text
+    assert gallery.shots and all("of a" in shot.lines for shot in gallery.shots)
+    assert all(cv2.imdecode(np.frombuffer(shot.picture, np.uint8), 1).mean() < 60 for shot in gallery.shots)
+    plain = said()[1].text
+    assert "member" not in plain and "both eyes" not in plain
+    alone = said(members={"a": study.bundle}, combiner=Mean(other=0.3))[1].text
+    assert "member" not in alone and "joins both eyes" in alone
 
 
 # --- checklists ---

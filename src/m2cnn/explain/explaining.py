@@ -35,28 +35,36 @@ CHECKED = 4  # photographs on which a model's methods are checked before their m
 BLANK = "blank: no place raises this answer"
 VIEWS = "the answer is the mean of several views, of which the middle one is explained"
 MEMBER = "of one member alone; the grade is that of all"
+EYES = "of one eye alone; the grade joins it with the patient's other eye, where that was seen"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network of a bundle, ready. name: "" where it is the only one.  methods: those that it has."""
+    """A network of a bundle, ready. name: "" where nothing joins it.  methods: those that it has.  caution: what is
+    true of each of its maps.
+    """
 
     name: str
     bundle: Bundle
     network: nn.Module
     methods: tuple[str, ...]
-
-    @property
-    def caution(self) -> str:
-        """What is true of each of its maps."""
-        return "; ".join([MEMBER] * bool(self.name) + [VIEWS] * (self.bundle.views.count > 1))
+    caution: str
 
 
 def members_of(bundle: Bundle, methods: Sequence[str]) -> list[Member]:
     """Raises BundleError for a network that this package did not define, SettingError for an unknown method."""
     named = bundle.members or {"": bundle}
     networks = {name: maps.ready(load_network(each)) for name, each in named.items()}
-    return [Member(n, each, networks[n], maps.methods_of(networks[n], methods)) for n, each in named.items()]
+    return [
+        Member(name, each, networks[name], maps.methods_of(networks[name], methods), _caution(bundle, each))
+        for name, each in named.items()
+    ]
+
+
+def _caution(bundle: Bundle, member: Bundle) -> str:
+    joins_eyes = bundle.combiner is not None and bundle.combiner.joins_eyes
+    told = ((MEMBER, len(bundle.members) > 1), (EYES, joins_eyes), (VIEWS, member.views.count > 1))
+    return "; ".join(text for text, is_true in told if is_true)
 
 
 def explain_photographs(

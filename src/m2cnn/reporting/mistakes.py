@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 
+from m2cnn.bundle import Bundle
 from m2cnn.data.manifest import Manifest, file_hash
 from m2cnn.errors import ImageError, SettingError
 from m2cnn.grades import GRADES
@@ -51,10 +52,22 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
     text = f"{why}Those farthest from the truth, by severity; of {len(study.scored)}. Labels may be wrong too."
     blocks: list[Block] = [Text(text)]
     if maps:
-        said = "Where the severity came from: Grad-CAM at an earlier layer. A bright place is a hint, not a finding."
-        of = " Of several members, the map is the first one's." if study.bundle and study.bundle.members else ""
-        blocks.append(Text(said + of))
+        blocks.append(Text(_of_maps(study.bundle)))
     return Section(TITLE, (*blocks, Gallery(shots)))
+
+
+def _of_maps(bundle: Bundle) -> str:
+    """What the maps are of, and what they leave out."""
+    said = ["Where the severity came from: Grad-CAM at an earlier layer. A bright place is a hint, not a finding."]
+    if len(bundle.members) > 1:
+        first, *others = bundle.members
+        said.append(f"The grade is that of several members, the map that of {first} alone, not of {', '.join(others)}.")
+    if bundle.combiner is not None and bundle.combiner.joins_eyes:
+        said.append(
+            "The grade joins both eyes of a patient, the map is of one; the grade that stands in it may be of that eye "
+            "alone, the one above it is of both."
+        )
+    return " ".join(said)
 
 
 def _files(study: Study) -> dict[str, Path]:
@@ -65,8 +78,8 @@ def _files(study: Study) -> dict[str, Path]:
 
 
 def _maps(study: Study, paths: list[Path]) -> dict[str, tuple[bytes, str]]:
-    """By path of the photograph: a picture and its warning."""
-    if not paths or study.bundle is None:
+    """By path of the photograph: a picture and its warning, of the first member where there are several."""
+    if not paths:
         return {}
     from m2cnn.explain.explaining import explain_photographs
 
