@@ -146,6 +146,7 @@ def test_without_a_reference_nothing_is_said_to_be_alike(tiny_run, clinic, tmp_p
 
 def test_the_command_and_a_second_call(model, clinic, tmp_path, capsys, monkeypatch):
     words = ["site", str(clinic), "--model", str(model), "--out", str(tmp_path), "--replicates", "40", "--workers", "1"]
+    monkeypatch.setattr("m2cnn.evaluate.survey", None)  # one look serves the measures and the search for known ones
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "2 photographs were known to the model" in said and SHAREABLE in said and "darker: Brightness" in said

@@ -20,7 +20,7 @@ from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row, check_files
 from m2cnn.data.pairing import some
 from m2cnn.data.splits import check_sides
-from m2cnn.data.survey import look_at_planes, refuse_changed, survey
+from m2cnn.data.survey import Seen, look_at_planes, refuse_changed, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
@@ -31,6 +31,7 @@ from m2cnn.truth import read_truth
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
+Memory = str | Path | Mapping[str, Seen] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def evaluate(
     backend: str = "onnx",
     replicates: int = 2000,
     trained_on: str = "refuse",
-    memory: str | Path | None = None,
+    memory: Memory = None,
     prevalence: Mapping[str, float] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
@@ -77,7 +78,8 @@ def evaluate(
 
     Photographs without a grade are predicted, not measured. trained_on: what happens when photographs are among those
     that the model was trained or calibrated on, or are its validation photographs under another split: "refuse", or
-    "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time.
+    "skip" them and say so.  memory: a folder that remembers what was seen of photographs, for a next time, or what
+    a survey with fingerprints has seen of them.
     prevalence: as of `summarise`.  command: what was typed, kept beside the numbers.
     Raises DataError where there is nothing to measure or the model knows it, and what `Selection.of` raises.
     """
@@ -150,7 +152,7 @@ def unknown_to(
     bundle: Bundle,
     manifest: Manifest,
     chosen: Manifest,
-    memory: str | Path | None,
+    memory: Memory,
     trained_on: str = "refuse",
     roles: Sequence[str] = ROLES,
 ) -> tuple[Manifest, list[Met]]:
@@ -173,7 +175,7 @@ def unknown_to(
     return Manifest(left, chosen.root), met
 
 
-def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Path | None) -> list[Met]:
+def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: Memory) -> list[Met]:
     split, known = {row.image: row.split for row in chosen}, bundle.known()
     if manifest.digest() == bundle.settings["training"]["manifest"]:
         # Its own set: training looked at every pair already, and closer than a bundle's fingerprints can.
@@ -184,11 +186,15 @@ def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: str | Pat
         chosen_on = [row for row in chosen if row.split not in ("train", "val") and row.sha256 in calibration]
         taught = [Met(row.image, TRAIN, "same bytes") for row in chosen if row.split == "train"]
         return taught + [Met(row.image, CALIBRATION, "same bytes") for row in chosen_on]
-    with nullcontext(memory) if memory else TemporaryDirectory() as folder:
-        seen = survey(chosen, look_at_planes, folder)
+    seen = {row.image: memory[row.image] for row in chosen} if isinstance(memory, Mapping) else _look(chosen, memory)
     refuse_changed(seen)
     # Measuring on validation photographs is what validation is; calling them a test is not.
     return [one for one in known.meet(seen) if one.role != VAL or split[one.image] != "val"]
+
+
+def _look(chosen: Manifest, memory: str | Path | None) -> dict[str, Seen]:
+    with nullcontext(memory) if memory else TemporaryDirectory() as folder:
+        return survey(chosen, look_at_planes, folder)
 
 
 def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:

@@ -96,8 +96,8 @@ def validate_site(
     if groups is not None:
         read_table(groups)  # before hours of grading
     whole = _as_test(open_data(data, images))
-    manifest, memory = whole.select("test"), out / CACHE
-    seen = survey(manifest, look_at_all, memory, workers, CODE)
+    manifest = whole.select("test")
+    seen = survey(manifest, look_at_all, out / CACHE, workers, CODE)
     refuse_changed(seen)
     rows = {row.image: number for number, row in enumerate(whole, start=2)}  # as in the CSV
     found = profile(replace(table_of(name, manifest, seen), numbers=rows), partial(find_twins, workers=workers))
@@ -105,7 +105,7 @@ def validate_site(
     drift = _drift(reference, found) if reference else None
     write_atomically(out / PHOTOGRAPHS, profile_page(found, pictures).encode("utf-8", "backslashreplace"))
     asked = {"replicates": replicates, "prevalence": prevalence}
-    summary = evaluate(model, whole, out / RESULT, trained_on="skip", memory=memory, command=command, **asked)
+    summary = evaluate(model, whole, out / RESULT, trained_on="skip", memory=seen, command=command, **asked)
     study = read_study(out / RESULT, model=model, groups=groups, **asked)
     study = replace(study, manifest=manifest if pictures else None)
     site = Site(name, study, found, drift, summary["context"].get("left_out_as_trained_on", 0))
