@@ -35,7 +35,7 @@ def test_answers_are_those_of_each_picture_alone(count):
         assert features[number, 2:] == pytest.approx(vectors.std(axis=0, ddof=1) if count > 1 else 0, abs=1e-3)
 
 
-@pytest.mark.parametrize(("size", "at_once"), [(56, AT_ONCE), (300, AT_ONCE), (512, PIXELS // 512**2), (1600, 1)])
+@pytest.mark.parametrize(("size", "at_once"), [(56, AT_ONCE), (256, AT_ONCE), (512, PIXELS // 512**2), (1600, 1)])
 def test_a_network_of_large_pictures_is_given_few_at_once(size, at_once):
     batches = []
     one = reader(size, 3, batches)

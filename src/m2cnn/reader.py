@@ -15,7 +15,7 @@ from m2cnn.tasks import Task
 # (N, S, S, 3) uint8 pictures -> outputs (N, K) and features (N, D), float32.
 Answers = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 AT_ONCE = 16  # pictures that a network is given at once,
-PIXELS = 2**21  # or as many as have so many pixels: an ensemble at 900 px keeps the memory of each of its sessions
+PIXELS = 2**20  # or as many as have so many pixels: an ensemble at 900 px keeps the memory of each of its sessions
 KEPT = 64  # prepared pictures in memory
 
 
