@@ -7,10 +7,8 @@ photographs themselves, where they are there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +17,7 @@ from m2cnn import subgroups
 from m2cnn.checks import check_keys
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.opening import read_data
-from m2cnn.data.survey import Seen, survey
+from m2cnn.data.survey import Seen, remembering, survey
 from m2cnn.predictions import NO_GRADE, Predictions, told_sources
 from m2cnn.profile.findings import STRETCHED
 from m2cnn.profile.look import CODE, look_at_style
@@ -78,7 +76,7 @@ def _labels_of(manifest: Manifest, memory: str | Path | None) -> dict[str, dict[
     there = tuple(row for row in manifest if manifest.path(row).is_file())
     seen: dict[str, Seen] = {}
     if there:
-        with nullcontext(memory) if memory else TemporaryDirectory() as folder:
+        with remembering(memory) as folder:
             seen = survey(Manifest(there, manifest.root), look_at_style, folder, code=CODE)
     values = {image: one.values for image, one in seen.items() if one.values}
     return {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from m2cnn.errors import SettingError
 from m2cnn.packaged import DEFAULT
@@ -27,6 +25,7 @@ def card_options(one: argparse.ArgumentParser) -> None:
 def card(options: argparse.Namespace) -> None:
     from m2cnn.card import add_evidence, add_picture
     from m2cnn.card_page import model_card
+    from m2cnn.data.survey import remembering
     from m2cnn.tables import write_atomically
 
     out = Path(options.out) if options.out else None
@@ -39,7 +38,7 @@ def card(options: argparse.Namespace) -> None:
     added = [_pair("--add", text) for text in options.add]
     pictures = [_pair("--picture", text) for text in options.picture]
     # Without --cache the photographs are still looked at once alone, whatever is added of them.
-    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+    with remembering(options.cache) as memory:
         looks = {"data": options.data, "images": options.images, "memory": memory}
         for name, folder in added:
             add_evidence(options.model, name, folder, **looks, replicates=options.replicates)

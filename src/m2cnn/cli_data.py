@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from m2cnn.cli_verb import OK, UNGRADED, verb
@@ -187,9 +185,9 @@ def _in_place(data: str) -> Path:
 def _guarded(manifest: Manifest, options: argparse.Namespace, report: Path) -> Guarded:
     """The manifest with the photographs in it that are the same, and so belong on one side."""
     from m2cnn.data.guard import guard
-    from m2cnn.data.survey import refuse_changed
+    from m2cnn.data.survey import refuse_changed, remembering
 
-    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+    with remembering(options.cache) as memory:
         guarded = guard(manifest, memory, report)
     refuse_changed(guarded.seen)
     return guarded

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from m2cnn.cli_verb import OK, prevalence_option, prevalences, typed
@@ -72,13 +70,14 @@ def reference_options(one: argparse.ArgumentParser) -> None:
 def reference(options: argparse.Namespace) -> int:
     from m2cnn.bundle import load_bundle
     from m2cnn.data.opening import open_data
+    from m2cnn.data.survey import remembering
     from m2cnn.errors import DataError
 
     bundle, manifest = load_bundle(options.model), open_data(options.data, options.images)
     if manifest.digest() != bundle.settings["training"]["manifest"]:
         got = "another manifest than the model was trained on"
         raise DataError(options.data, got, "that of its run, unchanged", "Name the run folder.")
-    with nullcontext(options.cache) if options.cache else TemporaryDirectory() as memory:
+    with remembering(options.cache) as memory:
         keep_reference(bundle, manifest, memory, options.workers)
     return OK
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from m2cnn.data.lockbox import lockbox_rows
 from m2cnn.data.manifest import Manifest, Row, check_files
 from m2cnn.data.pairing import some
 from m2cnn.data.splits import check_sides
-from m2cnn.data.survey import Seen, look_at_planes, refuse_changed, survey
+from m2cnn.data.survey import Seen, look_at_planes, refuse_changed, remembering, survey
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
@@ -193,7 +191,7 @@ def _met(bundle: Bundle, manifest: Manifest, chosen: Manifest, memory: Memory) -
 
 
 def _look(chosen: Manifest, memory: str | Path | None) -> dict[str, Seen]:
-    with nullcontext(memory) if memory else TemporaryDirectory() as folder:
+    with remembering(memory) as folder:
         return survey(chosen, look_at_planes, folder)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from m2cnn.bundle import Bundle, copy_bundle, load_bundle, with_calibration
 from m2cnn.calibration import NONE, calibrate
 from m2cnn.data.known import CALIBRATION, TRAIN, VAL, Known, known_of
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.splits import check_sides
-from m2cnn.data.survey import Seen, look_at_planes, survey
+from m2cnn.data.survey import Seen, look_at_planes, remembering, survey
 from m2cnn.errors import SettingError
 from m2cnn.evaluate import predict, unknown_to
 from m2cnn.grader import Grader
@@ -38,7 +36,7 @@ def recalibrate(
     if out.resolve() != bundle.folder.resolve() and out.exists():
         raise SettingError(out, "it exists", "a new folder for the bundle", "Remove it, or name another.")
     check_sides(manifest)
-    with nullcontext(memory) if memory else TemporaryDirectory() as looks:
+    with remembering(memory) as looks:
         chosen, _ = unknown_to(bundle, manifest, manifest.select(*splits), looks, roles=(TRAIN, VAL))
         seen = survey(chosen, look_at_planes, looks)
     plain = Grader.load(bundle.folder)

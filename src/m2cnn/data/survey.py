@@ -10,10 +10,11 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,11 @@ class Task(NamedTuple):
 
 
 Look = Callable[[PhotographFile], Seen]  # a function of a module: it travels to worker processes
+
+
+def remembering(memory: str | Path | None) -> AbstractContextManager[str | Path]:
+    """The folder that remembers what is seen, or where none is named one that is gone afterwards."""
+    return nullcontext(memory) if memory else TemporaryDirectory()
 
 
 def look_at_planes(file: PhotographFile) -> Seen:
