@@ -1,10 +1,12 @@
 """What several test files need: real photographs where there are any, a rendered set, a trained slim M2CNN."""
 
+import hashlib
 import os
 from pathlib import Path
 
 import cv2
 import pytest
+from filelock import FileLock
 
 # Two test processes share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,16 +46,35 @@ def build(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory):
+def once(tmp_path_factory):
+    """once(name, make): the path `name` that all test processes share, which the first to ask makes by make(path)."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of the folders of all processes
+
+    def get(name, make):
+        path, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def rendered(once):
     """48 rendered photographs of 24 patients, 224 px, with their manifest written and split."""
-    from m2cnn.data import assign_splits, write_manifest
+    from m2cnn.data import assign_splits, read_manifest, write_manifest
     from m2cnn.data.rendered import render_manifest
 
-    folder = tmp_path_factory.mktemp("rendered")
-    manifest = render_manifest(folder, 24, 5, 224, workers=1)
-    manifest = assign_splits(manifest, {"train": 0.6, "val": 0.2, "test": 0.2}, lockbox=0.1)
-    write_manifest(manifest, folder / "manifest.csv")
-    return manifest
+    def render(folder):
+        manifest = render_manifest(folder, 24, 5, 224, workers=1)
+        manifest = assign_splits(manifest, {"train": 0.6, "val": 0.2, "test": 0.2}, lockbox=0.1)
+        write_manifest(manifest, folder / "manifest.csv")
+
+    return read_manifest(once("rendered", render) / "manifest.csv")
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +93,9 @@ class SharedTraces:
     into which the weights are put. `save_bundle` compares each file with torch all the same.
     """
 
-    def __init__(self, export_onnx):
+    def __init__(self, export_onnx, once):
         self.export_onnx = export_onnx
-        self.kept = {}
+        self.once = once
 
     def __call__(self, network, size, path, half=False):
         import onnx
@@ -83,11 +104,9 @@ class SharedTraces:
 
         if half:
             return self.export_onnx(network, size, path, half)
-        key = repr(network), size
-        if key not in self.kept:
-            self.export_onnx(network, size, path, half=True)
-            self.kept[key] = onnx.load(path)
-        traced, weights = self.kept[key], Both(network).state_dict()
+        key = hashlib.sha256(f"{network!r} {size}".encode()).hexdigest()
+        kept = self.once(f"{key}.onnx", lambda to: self.export_onnx(network, size, to, half=True))
+        traced, weights = onnx.load(kept), Both(network).state_dict()
         if any(tensor.name.endswith(".half") for tensor in traced.graph.initializer):
             return self.export_onnx(network, size, path)  # some are stored as float16, under another name
         for tensor in traced.graph.initializer:
@@ -98,20 +117,18 @@ class SharedTraces:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def traces():
+def traces(once):
     """Bundles of one architecture are traced once."""
     import m2cnn.export
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(m2cnn.export, "export_onnx", SharedTraces(m2cnn.export.export_onnx))
+        patch.setattr(m2cnn.export, "export_onnx", SharedTraces(m2cnn.export.export_onnx, once))
         yield
 
 
 @pytest.fixture(scope="session")
-def tiny_run(rendered, tiny_recipe, tmp_path_factory):
+def tiny_run(rendered, tiny_recipe, once):
     """The folder of a finished run."""
     from m2cnn.train import train
 
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    train(tiny_recipe, rendered, folder)
-    return folder
+    return once("tiny", lambda folder: train(tiny_recipe, rendered, folder))

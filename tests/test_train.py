@@ -130,11 +130,9 @@ def careful(tiny_recipe):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(careful, rendered, tmp_path_factory):
+def undisturbed(careful, rendered, once):
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    train(replace(careful, checkpoint_minutes=60.0), rendered, folder)
-    return folder
+    return once("undisturbed", lambda folder: train(replace(careful, checkpoint_minutes=60.0), rendered, folder))
 
 
 @pytest.mark.usefixtures("one_thread")
