@@ -10,6 +10,8 @@ from scipy.stats import qmc
 from m2cnn.data.augment import DRAWS, Augment, View, draw
 from m2cnn.data.views import PRIMES, Views, halton, show
 from m2cnn.errors import SettingError
+from m2cnn.recipe import load_recipe
+from m2cnn.systems import get
 
 NOISE = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 O_O = Augment(180, True, 0, 40 / 448, 0, 0, flip_axes=1, zoom=1.15, colour=0.5)
@@ -112,3 +114,12 @@ def test_senseless_views_are_refused(values, match):
 def test_an_augment_in_plain_values_is_not_taken_for_one():
     with pytest.raises(SettingError, match=r"views.augment: \{\}; expected an Augment"):
         Views(augment={})
+
+
+def test_the_packaged_models_see_a_photograph_and_its_three_mirror_images():
+    recipe = load_recipe("default")
+    views = get(recipe.system).customised(recipe).members[0].views
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    shown = {view.tobytes() for view in show(picture, views.drawn(32), 32)}
+    mirrored = [picture, picture[::-1], picture[:, ::-1], picture[::-1, ::-1]]
+    assert shown == {each.tobytes() for each in mirrored}
