@@ -12,6 +12,7 @@ from m2cnn.data.known import read_known
 from m2cnn.data.manifest import read_manifest, write_manifest
 from m2cnn.ensemble import combine_runs
 from m2cnn.errors import SettingError
+from m2cnn.lock import alone
 from m2cnn.predictions import read_predictions
 
 
@@ -56,3 +57,18 @@ def test_runs_that_do_not_fit_are_refused(twins, tmp_path):
     with pytest.raises(SettingError, match="no run"):
         combine_runs([], Mean(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_others_is_written_over(twins, tmp_path):
+    before = (twins[0] / "manifest.csv").read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    for out in (twins[1], tmp_path / "mine"):
+        with pytest.raises(SettingError, match="holds something else"):
+            combine_runs(twins, Mean(), out)
+    assert (twins[1] / "manifest.csv").read_bytes() == before and len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_only_one_process_joins_in_a_folder(twins, tmp_path):
+    with alone(tmp_path / "out"), pytest.raises(SettingError, match="another process works"):
+        combine_runs(twins, Mean(), tmp_path / "out")

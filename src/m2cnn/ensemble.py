@@ -22,6 +22,7 @@ from m2cnn.errors import SettingError
 from m2cnn.evaluate import Selection, evaluate
 from m2cnn.export import Origin
 from m2cnn.join import join
+from m2cnn.lock import LOCK, alone
 from m2cnn.tables import write_atomically
 from m2cnn.train import FEATURES, MANIFEST, PICTURES, RUN
 
@@ -39,15 +40,30 @@ def combine_runs(
     stopped.
 
     images: where the photographs lie now, if they moved.
-    Raises SettingError for no run, runs of other photographs or splits, and runs that are joined already.
+    Raises SettingError for no run, runs of other photographs or splits, runs that are joined already, and an `out` that
+    holds anything else or in which another process works.
     """
     folders = [Path(run) for run in runs]
     manifest = _one_manifest(folders, images)
     members = _members(folders)
     out = Path(out)
-    write_manifest(manifest, out / MANIFEST)
-    known = reduce(Known.joined, (read_known(folder / KNOWN) for folder in folders)).to_bytes()
-    write_atomically(out / KNOWN, known)
+    with alone(out):
+        _refuse_other(out, manifest)
+        write_manifest(manifest, out / MANIFEST)
+        known = reduce(Known.joined, (read_known(folder / KNOWN) for folder in folders)).to_bytes()
+        write_atomically(out / KNOWN, known)
+        return _combined(members, combiner, manifest, out, known, cache or out / PICTURES, seed)
+
+
+def _combined(
+    members: dict[str, Bundle],
+    combiner: Combiner,
+    manifest: Manifest,
+    out: Path,
+    known: bytes,
+    cache: str | Path,
+    seed: int,
+) -> Bundle:
     first = next(iter(members.values()))
     facts = first.settings["training"] | {"runs": {name: bundle.hash for name, bundle in members.items()}}
     names = sorted({bundle.system for bundle in members.values()})
@@ -60,13 +76,21 @@ def combine_runs(
         out / "bundle",
         Origin("+".join([*names, combiner.name]), source, facts, known, terms),
         features=out / FEATURES,
-        cache=cache or out / PICTURES,
+        cache=cache,
         seed=seed,
     )
     for split in ("val", "test"):
         if any(row.split == split and row.grade is not None for row in manifest):
             evaluate(bundle.folder, manifest, out / split, Selection((split,)))
     return bundle
+
+
+def _refuse_other(out: Path, manifest: Manifest) -> None:
+    """Nothing is written over but what the same call wrote."""
+    held = {path.name for path in out.iterdir()} - {LOCK}
+    if held and (RUN in held or MANIFEST not in held or read_manifest(out / MANIFEST).digest() != manifest.digest()):
+        got = "the folder holds something else than these runs joined"
+        raise SettingError(out, got, "a new folder, or that of the same call")
 
 
 def _one_manifest(folders: Sequence[Path], images: str | Path | None) -> Manifest:
