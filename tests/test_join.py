@@ -68,6 +68,8 @@ def test_every_set_of_weights_is_a_member(pair_run):
     assert [each.views.start for each in bundle.networks] == [0, 2, 0]
     recipes = {name: each.settings["training"]["recipe"] for name, each in bundle.members.items()}
     assert (recipes["a"]["augment"]["rotation"], recipes["b"]["augment"]["rotation"]) == (180, 0)
+    kept = [each.settings["training"]["snapshot"] for each in bundle.networks]
+    assert kept == ["kappa", "last", "kappa"]
     assert bundle.settings["training"]["combiner"]["patients"] == len(
         {row.patient for row in read_manifest_of(pair_run) if row.split == "train"}
     )
@@ -221,6 +223,7 @@ def test_gamblers_start_from_each_other_and_learn_pseudo_labels(rendered, tmp_pa
     )
     bundle = train(settings, manifest, tmp_path / "run", system=row)
     facts = {name: each.settings["training"]["photographs"] for name, each in bundle.members.items()}
+    assert [each.settings["training"]["start"] for each in bundle.networks] == ["", "m46", "m53"]
     assert facts["m46"] == len(train_rows) - 4
     assert facts["m53"] <= facts["m46"]
     labelled = read_predictions(tmp_path / "run/members/m53_psl/pseudo-labels/predictions.csv")

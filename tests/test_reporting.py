@@ -18,8 +18,9 @@ from m2cnn.cli import main
 from m2cnn.combine import Mean
 from m2cnn.data import Manifest, Row, write_manifest
 from m2cnn.data.manifest import file_hash
+from m2cnn.data.views import Views
 from m2cnn.errors import DataError, MissingExtra, SettingError
-from m2cnn.evaluate import evaluate
+from m2cnn.evaluate import Selection, evaluate
 from m2cnn.plots import font_file
 from m2cnn.predictions import NO_GRADE, Predictions, write_predictions
 from m2cnn.reporting import document_of, pdf, sections, write_report
@@ -307,20 +308,43 @@ def test_maps_say_which_member_and_which_eye_they_are_of(tiny_run, rendered, tmp
 # --- checklists ---
 
 
-def test_every_item_of_the_guidelines_is_there():
-    numbers = {g.name: {re.sub("[a-g]$", "", item.no) for item in g.items} - {"AI"} for g in guidelines()}
-    assert numbers == {
-        name: set(map(str, range(1, most + 1))) for name, most in (("STARD", 30), ("CLAIM", 44), ("TRIPOD+AI", 27))
+def numbered(most, **parts):
+    """1 to `most`, as text; parts: letters of n7, such as abc, in its place."""
+    return [f"{n}{letter}" for n in range(1, most + 1) for letter in parts.get(f"n{n}", [""])]
+
+
+STARD_AI = numbered(40, n15="abcd", n16="abc", n17="ab", n26="ab", n40="ab")
+STARD_2015 = numbered(30, n10="ab", n12="ab", n13="ab", n21="ab")
+TRIPOD_AI = numbered(
+    *(27,),
+    **{"n3": "abc", "n5": "ab", "n6": "abc", "n8": "abc", "n9": "abc", "n12": "abcdefg", "n18": "abcdef"},
+    **{"n20": "abc", "n23": "ab", "n27": "abc"},
+)
+
+
+def test_every_item_of_the_guidelines_is_there_once_and_in_order():
+    numbers = {g.name: [item.no.split()[0] for item in g.items] for g in guidelines()}
+    assert numbers == {"STARD-AI": STARD_AI, "CLAIM": numbered(44), "TRIPOD+AI": TRIPOD_AI}
+
+
+def test_the_items_of_stard_2015_and_of_development_alone_are_marked():
+    marks = {
+        g.name: {n: mark.strip("()") for n, _, mark in (i.no.partition(" ") for i in g.items)} for g in guidelines()
     }
+    before = [mark for mark in marks["STARD-AI"].values() if mark != "new"]
+    assert len(STARD_AI) - len(before) == 14 and sorted(before) == sorted(STARD_2015)
+    alone = {letter: [n for n, mark in marks["TRIPOD+AI"].items() if mark == letter] for letter in "DE"}
+    assert alone["D"] == ["9a", "12a", "12b", "12c", "15", "22", "27a", "27b"]
+    assert alone["E"] == ["12f", "12g", "20c", "24"]
 
 
 def test_every_fact_that_is_asked_for_can_be_told(tiny_run, rendered, tmp_path):
     evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
     study = read_study(tmp_path, model=tiny_run, data=tiny_run, images=rendered.root, replicates=REPLICATES)
-    asked = {item.fact for guideline in guidelines() for item in guideline.items} - {""}
+    asked = {fact for guideline in guidelines() for item in guideline.items for fact in item.fact.split()}
     told = facts(study, maps=True)
     assert asked <= set(told) and set(told) <= asked
-    assert {fact for fact in asked if not told[fact]} == {"external", "began"}
+    assert {fact for fact in asked if not told[fact]} == {"external", "clusters", "fairness"}
 
 
 def test_facts_of_several_members_are_all_of_theirs(tiny_run, rendered, tmp_path):
@@ -328,21 +352,134 @@ def test_facts_of_several_members_are_all_of_theirs(tiny_run, rendered, tmp_path
     study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
     one, training = study.bundle, study.bundle.settings["training"]
 
-    def member(colour="natural", weights="", kind="none", photographs=training["photographs"]):
+    def member(colour="natural", weights="", kind="all", photographs=training["photographs"]):
         told = training | {"photographs": photographs, "recipe": training["recipe"] | {"sampling": {"kind": kind}}}
         settings = one.settings | {"training": told, "network": one.settings["network"] | {"weights": weights}}
         return replace(one, settings=settings, preprocess=replace(one.preprocess, colour=colour))
 
-    joined = {"a": member(), "b": member("graham", "far/away.safetensors", "inverse", 7), "c": member()}
+    joined = {"a": member(), "b": member("graham", "far/away.safetensors", "weighted", 7), "c": member()}
     told = facts(replace(study, bundle=replace(one, members=joined)), maps=False)
     assert '"natural"' in told["preprocess"] and '"graham"' in told["preprocess"]
     assert "a, c: {" in told["preprocess"] and "; b: {" in told["preprocess"]
-    assert told["began"] == "a, c: nothing recorded; b: From away.safetensors"
-    assert told["imbalance"] == "a, c: Sampling in training: none; b: Sampling in training: inverse"
+    assert told["began"] == "a, c: At random; b: From away.safetensors"
+    assert "a, c: None in training: " in told["imbalance"] and "b: Photographs are drawn by grade" in told["imbalance"]
+    assert told["ensemble"] == "3 networks: a, b, c"
     assert "b: 7 photographs of" in told["training"] and f"a, c: {training['photographs']} photo" in told["training"]
     alike = facts(replace(study, bundle=replace(one, members={"a": member(), "b": member()})), maps=False)
     alone = facts(replace(study, bundle=member()), maps=False)
     assert all(alike[key] == alone[key] for key in ("preprocess", "began", "imbalance", "training", "chosen"))
+
+
+def test_what_a_model_began_as_and_was_kept_for(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    one = study.bundle
+
+    def told(system="m2cnn", source="ours", without=(), **training):
+        facts_of = {key: value for key, value in one.settings["training"].items() if key not in without} | training
+        settings = one.settings | {"source": source, "training": facts_of}
+        return facts(replace(study, bundle=replace(one, system=system, settings=settings)), maps=False)
+
+    assert told()["chosen"].startswith("The pass with the best kappa") and told()["began"] == "At random"
+    assert told(snapshot="last")["chosen"] == "The last pass" and "least loss" in told(snapshot="loss")["chosen"]
+    assert told(start="m46")["began"] == "From the trained weights of m46"
+    # Before it was recorded: only systems whose members all keep the best pass and begin anew say so.
+    silent = {"without": ("snapshot", "start")}
+    assert told(**silent)["chosen"] == told()["chosen"] and told(**silent)["began"] == "At random"
+    assert not any(told(system, **silent)[key] for key in ("chosen", "began") for system in ("min-pooling", "mine"))
+    more = told(source="gone on from 0123")
+    assert more["began"] == "From model 0123" and "after those that model 0123 learned from" in more["training"]
+    assert "or the start" in more["chosen"]
+
+
+def test_what_the_table_says_of_its_trunk_is_not_said_of_another(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    network = study.bundle.settings["network"] | {"trunk": "timm:mobilenetv2_035"}
+    other = replace(study.bundle, settings=study.bundle.settings | {"network": network})
+    assert "Inception-ResNet-v2" in facts(study, maps=False)["system"]
+    told = facts(replace(study, bundle=other), maps=False)["system"]
+    assert "timm:mobilenetv2_035, 112 px" in told and "Inception-ResNet-v2" not in told
+
+
+def test_facts_of_both_eyes_and_of_views(tiny_run, rendered, tmp_path):
+    evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
+    study = read_study(tmp_path, model=tiny_run, replicates=REPLICATES)
+    one = facts(study, maps=False)
+    assert one["predictors"] == "One colour photograph of a retina" and one["ensemble"] == "One network"
+    member = replace(study.bundle, views=Views("random", 4))
+    both = facts(replace(study, bundle=replace(member, members={"": member}, combiner=Mean(other=0.3))), maps=False)
+    assert "both retinas" in both["predictors"] and "photographs alone" in both["blind"]
+    assert both["ensemble"] == "One network; mean of 4 views of a photograph; joined by mean, which joins both eyes"
+
+
+def test_cut_offs_are_those_of_the_model_and_were_frozen_or_not(tiny_run, rendered, tmp_path):
+    for split in ("test", "val"):
+        evaluate(tiny_run, rendered, tmp_path / split, Selection((split,)), replicates=REPLICATES)
+    study, chosen = (read_study(tmp_path / split, model=tiny_run, replicates=REPLICATES) for split in ("test", "val"))
+    assert study.bundle.task.uses_cuts
+    told = facts(study, maps=False)["cutoffs"]
+    assert ", ".join(f"{cut:.2f}" for cut in study.bundle.task.cuts) in told
+    assert "referable disease from grade 2 on" in told and "Frozen" in told
+    point = Point("high-sensitivity", 0.44, 0.95, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    bundle = replace(chosen.bundle, calibration=Calibration(points=(point,)))
+    told = facts(replace(chosen, bundle=bundle), maps=False)["cutoffs"]
+    assert "high-sensitivity from severity 0.44 on (chosen for 0.95)" in told
+    assert "Set on photographs of this split" in told and "Frozen" not in told
+    assert "was chosen by" in facts(chosen, maps=False)["internal"]
+    assert "was chosen by" not in facts(study, maps=False)["internal"]
+
+
+def test_another_list_is_told_apart_by_photograph_and_not_by_patient(study):
+    def told(split):
+        context = {"manifest": "other", "training_manifest": "own", "split": split}
+        found = replace(study, context=context)
+        found.__dict__["summary"] = study.summary | {"split": split}
+        return facts(found, maps=False)
+
+    assert told("test")["disjoint"].startswith("By photograph: none") and told("test")["external"]
+    assert not told("val")["disjoint"] and not told("val")["internal"]
+    asked = {(g.name, item.no): item for g in guidelines() for item in g.items}
+    assert state(asked["CLAIM", "20"], told("test")) == PARTLY
+
+
+def test_results_are_answered_by_numbers(study):
+    told, metrics = facts(study, maps=False), study.summary["metrics"]
+    assert all(shown(**metrics[key]) in told["estimates"] for key in ("qwk", "referable_auc", "referable_sensitivity"))
+    assert told["events"] == ("35 of 58 scored photographs have referable disease, 18 of 30 patients with a true grade")
+    assert "Nobody checked whether the model learned" in told["limits"] and "Small study" in told["limits"]
+    left = replace(study, context={"left_out_as_trained_on": 3})
+    assert facts(left, maps=False)["flow"].startswith("3 photographs were left out because the model knew them; 60 ")
+    asked = {(g.name, item.no.split()[0]): item.fact for g in guidelines() for item in g.items}
+    results = [("STARD-AI", "31"), ("CLAIM", "37"), ("CLAIM", "38"), ("TRIPOD+AI", "23a")]
+    assert all("estimates" in asked[item].split() for item in results)
+    assert all("events" in asked["TRIPOD+AI", item].split() for item in ("20a", "21"))
+
+
+def test_an_eye_is_no_centre_and_a_centre_no_fairness(shown_folder):
+    def told(text=""):
+        (shown_folder / "groups.csv").write_text(text)
+        groups = shown_folder / "groups.csv" if text else None
+        manifest = shown_folder / "manifest.csv"
+        found = facts(read_study(shown_folder, data=manifest, groups=groups, replicates=REPLICATES), maps=False)
+        return [found[key].rpartition(": ")[2] for key in ("subgroups", "clusters", "fairness")]
+
+    assert told() == ["eye", "", ""]  # one source alone is no part of the patients
+    rows = [f"p{n:02d},{'AB'[n % 2]},{'fm'[n % 2]}\n" for n in range(30)]
+    assert told("".join(["patient,source,sex\n", *rows])) == ["eye, sex, source", "sex, source", "sex"]
+
+
+def test_mistakes_that_are_not_shown_answer_nothing(study):
+    assert facts(study, maps=True)["failures"].startswith("Section The worst mistakes: 8 photographs")
+    none = facts(study, maps=True, count=0)
+    assert "The worst mistakes" not in none["failures"] and none["failures"] and not none["explained"]
+    rows = section(document_of(study, worst=0), "Checklist: CLAIM").blocks[1].rows
+    assert "The worst mistakes" not in next(row[3] for row in rows if row[0] == "39")
+
+
+def test_anyones_software_and_blinding_are_not_known(study):
+    told = facts(study, maps=False)
+    assert not any(told.get(key) for key in ("software", "blind", "predictors", "unread", "poor", "output"))
 
 
 def test_what_nobody_told_is_to_fill(study):
@@ -351,9 +488,11 @@ def test_what_nobody_told_is_to_fill(study):
     assert state(Item("1", "t", "measures"), told) == FILLED
     assert state(Item("1", "t", "measures", "more"), told) == PARTLY
     assert state(Item("1", "t", "partition"), told) == state(Item("1", "t"), told) == OPEN
+    assert state(Item("1", "t", "measures intervals"), told) == FILLED
+    assert state(Item("1", "t", "measures partition"), told) == PARTLY
     claim = section(document_of(study), "Checklist: CLAIM")
     rows = {row[0]: row for row in claim.blocks[1].rows}
-    assert rows["19"][2:] == (OPEN, "") and rows["28"][2] == FILLED and "to say:" in rows["14"][3]
+    assert rows["22"][2:] == (OPEN, "") and rows["28"][2] == FILLED and "to say:" in rows["14"][3]
     counted = [sum(row[2] == each for row in rows.values()) for each in (FILLED, PARTLY, OPEN)]
     assert f"{counted[0]} items filled, {counted[1]} partly, {counted[2]} to fill." in claim.blocks[0].text
 

@@ -85,8 +85,8 @@ def _what(bundle: Bundle) -> list[str]:
     settings, joined = bundle.settings, bundle.combiner
     rows = [
         ("system", bundle.system),
-        ("network", "; ".join(dict.fromkeys(map(_in_short, bundle.networks)))),
-        ("source", _source(bundle)),
+        ("network", "; ".join(dict.fromkeys(map(in_short, bundle.networks)))),
+        ("source", source_of(bundle)),
         ("model", f"{bundle.hash} (sha256 of its system.json, which covers every file below)"),
         ("made by", f"m2cnn {settings.get('m2cnn') or NOT_RECORDED}"),
         ("gives", "grade 0..4, severity 0..4, probabilities where the task has them, or the reason why not gradable"),
@@ -104,7 +104,8 @@ def _what(bundle: Bundle) -> list[str]:
     ]
 
 
-def _in_short(network: Bundle) -> str:
+def in_short(network: Bundle) -> str:
+    """A network in a few words."""
     cells = network.settings["cells"]
     return f"{_trunk_or_kind(network)}, {network.size} px" + (f", {cells} cell{'s' * (cells > 1)}" if cells else "")
 
@@ -114,7 +115,7 @@ def _trunk_or_kind(network: Bundle) -> str:
     return network.settings["network"].get("trunk") or network.settings["network_kind"]
 
 
-def _source(bundle: Bundle) -> str:
+def source_of(bundle: Bundle) -> str:
     """Where its description comes from. What a row of the table says of its networks is not true of others."""
     told, row = bundle.settings.get("source") or NOT_RECORDED, SYSTEMS.get(bundle.system)
     if row is None or told != row.source:

@@ -23,7 +23,7 @@ from m2cnn.export import Origin, save_combined
 from m2cnn.overrides import overridden
 from m2cnn.part import at
 from m2cnn.recipe import Recipe, recipe_from_dict
-from m2cnn.systems import Member, System, network_kinds
+from m2cnn.systems import GONE_ON, Member, System, network_kinds
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def system_of(bundle: Bundle) -> System:
     """
     networks = bundle.members or {"": bundle}
     members = tuple(_member(name, each) for name, each in networks.items())
-    return System(bundle.system, bundle.system, members, f"gone on from {bundle.hash}", combiner=bundle.combiner)
+    return System(bundle.system, bundle.system, members, f"{GONE_ON}{bundle.hash}", combiner=bundle.combiner)
 
 
 def _member(name: str, bundle: Bundle) -> Member:

@@ -112,7 +112,7 @@ def _save(part: Part, cached: Cached, network: nn.Module, snapshot: str) -> Bund
     # Sets of weights with the same quasi-random views would see no more than one of them.
     views = replace(member.views, start=member.views.start + member.snapshots.index(snapshot) * member.views.count)
     member = _with_fitted_cuts(replace(part, member=replace(member, views=views)), cached, network)
-    facts = _training_facts(part, cached)
+    facts = _training_facts(part, cached) | {"snapshot": snapshot}
     return save_bundle(
         part.bundle(snapshot),
         network,
@@ -145,6 +145,7 @@ def _training_facts(part: Part, cached: Cached) -> dict[str, Any]:
         "manifest": part.manifest.digest(),
         "recipe": part.recipe.to_dict(),
         "precision": part.precision,
+        "start": part.member.start,
     }
 
 

@@ -21,6 +21,8 @@ from m2cnn.preprocess import Preprocess, graham
 from m2cnn.recipe import Recipe
 from m2cnn.tasks import Classification, MultiTask, Regression, Task, task_from_dict
 
+GONE_ON = "gone on from "  # begins the source of a system that is a trained model, taught more; its hash follows
+
 
 @dataclass(frozen=True)
 class Member:

@@ -48,7 +48,7 @@ def document_of(
         sections.data(study),
         *more,
         sections.environment(study, command),
-        *checklists(study, maps),
+        *checklists(study, maps, worst),
     )
     title = f"{study.summary['system'] or study.name}: how well it grades"
     return Document(title, sections.lead(study), sections.warnings(study, shown), parts)
