@@ -168,7 +168,7 @@ def test_no_folder_of_whoever_trained_it_is_told(model):
     settings["network"]["weights"] = settings["training"]["recipe"]["network"]["weights"] = "/home/me/net.safetensors"
     (model.folder / "system.json").write_text(json.dumps(settings))
     page = model_card(model.folder)
-    assert "/home/me" not in page and "weights net.safetensors (their terms apply too)" in page
+    assert "/home/me" not in page and "From net.safetensors (their terms apply too)" in page
 
 
 def edit(folder, **changes):

@@ -22,7 +22,7 @@ LAYERS = [
     "bundle compare bar half checkpoint optimiser precision onnx_export blend_net work",
     "fit export grader combine_fit entry",
     "evaluate report join patients subgroups disclosure",
-    "part recalibrate finetune",
+    "part recalibrate finetune provenance",
     "profile explain",
     "card_groups card card_evidence card_page",
     "reporting",

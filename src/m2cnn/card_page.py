@@ -18,6 +18,7 @@ from m2cnn.data.manifest import file_hash
 from m2cnn.data.terms import CODE, RESEARCH, UNKNOWN
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.packaged import is_packaged
+from m2cnn.provenance import began, kept
 from m2cnn.systems import SYSTEMS
 from m2cnn.weights_header import stored_numbers
 
@@ -159,7 +160,7 @@ def _data(bundle: Bundle) -> list[str]:
         "",
         *(table(head, counts) if counts else [f"Counts per grade: {NOT_RECORDED}."]),
         "",
-        "A patient counts once; where a set names no patients (IDRiD), each photograph counts as one. Passes, cuts and "
+        "A patient counts once; where a set names no patients (IDRiD), each photograph counts as one. Cuts and "
         "calibration are chosen on validation patients; nobody looks at the lockbox.",
     ]
 
@@ -186,10 +187,8 @@ def _network(bundle: Bundle) -> list[tuple[str, object]]:
     numbers = ", ".join(f"{count:,} as {kind}" for kind, count in stored_numbers(bundle.folder / WEIGHTS).items())
     return [
         ("network", f"{settings['network_kind']}: {_words(network)}"),
-        (
-            "began from",
-            f"weights {network['weights']} (their terms apply too)" if network.get("weights") else "no file of weights",
-        ),
+        ("began", began(bundle) + (" (their terms apply too)" if network.get("weights") else "") or NOT_RECORDED),
+        ("weights kept", kept(bundle) or NOT_RECORDED),
         ("numbers stored", numbers),
         ("input", f"{bundle.size} px of a prepared picture of {bundle.prepared} px"),
         ("preprocess", _words(bundle.preprocess.to_dict())),

@@ -19,19 +19,14 @@ from m2cnn.card_page import INTENDED, in_short, source_of
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.panel import TITLES
 from m2cnn.predictions import NO_GRADE
+from m2cnn.provenance import began, gone_on_from, kept
 from m2cnn.reporting.document import Section, Text, table
 from m2cnn.reporting.mistakes import TITLE, WORST, worst
 from m2cnn.reporting.sections import HOW_INTERVALS, PACKAGES, known, warnings, was_chosen_on
 from m2cnn.reporting.study import Study
-from m2cnn.systems import GONE_ON, SYSTEMS
 
 FILLED, PARTLY, OPEN = "filled", "partly", "TO FILL"
 ESTIMATES = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity")
-KEPT = {
-    "kappa": "The pass with the best kappa on validation patients",
-    "loss": "The pass with the least loss on validation patients",
-    "last": "The last pass",
-}
 
 
 @dataclass(frozen=True)
@@ -210,8 +205,8 @@ def _of_model(study: Study) -> dict[str, str]:
         "preprocess": "Field of view found, cropped, resized, by the model's own code: "
         + _of_members(bundle, lambda member: json.dumps(member.preprocess.to_dict())),
         "training": _of_members(bundle, _counted),
-        "chosen": _of_members(bundle, _chosen),
-        "began": _of_members(bundle, _began),
+        "chosen": _of_members(bundle, kept),
+        "began": _of_members(bundle, began),
         "ensemble": _ensemble(bundle),
         "calibration": _calibration(study),
         "imbalance": _of_members(bundle, _sampling),
@@ -252,23 +247,8 @@ def _of_members(bundle: Bundle, tell: Callable[[Bundle], str]) -> str:
     return "; ".join(f"{', '.join(names)}: {text or 'nothing recorded'}" for text, names in said.items())
 
 
-def _recorded(member: Bundle, key: str, usual: str) -> str | None:
-    """What its training recorded; of an older model `usual`, where its system knows nothing else, or None."""
-    told, row = member.settings["training"], SYSTEMS.get(member.system)
-    if key in told:
-        return told[key]
-    plain = row is not None and all(one.snapshots == ("kappa",) and not one.start for one in row.members)
-    return usual if plain else None
-
-
-def _gone_on_from(member: Bundle) -> str:
-    """The model that it was before it was taught more, "" where it was none."""
-    _, _, before = (member.settings.get("source") or "").partition(GONE_ON)
-    return before
-
-
 def _counted(member: Bundle) -> str:
-    told, before = member.settings["training"], _gone_on_from(member)
+    told, before = member.settings["training"], gone_on_from(member)
     if not told.get("photographs"):
         return ""
     return (
@@ -276,24 +256,6 @@ def _counted(member: Bundle) -> str:
         f"validation{f', after those that model {before} learned from' if before else ''}; the whole recipe, and the "
         "grades, are in the card"
     )
-
-
-def _chosen(member: Bundle) -> str:
-    snapshot = _recorded(member, "snapshot", "kappa")
-    if not snapshot or not member.settings["training"].get("validation_patients"):
-        return ""
-    return KEPT[snapshot] + (", or the start where none was better" if _gone_on_from(member) else "")
-
-
-def _began(member: Bundle) -> str:
-    weights, start = member.settings["network"].get("weights"), _recorded(member, "start", "")
-    if before := _gone_on_from(member):
-        return f"From model {before}"
-    if start:
-        return f"From the trained weights of {start}"
-    if weights:
-        return f"From {str(weights).rpartition('/')[2]}"
-    return "" if start is None else "At random"
 
 
 def _sampling(member: Bundle) -> str:
