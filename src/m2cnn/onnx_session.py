@@ -9,7 +9,7 @@ from typing import Any
 
 def open_session(model: str | Path | bytes) -> Any:
     """An ONNX file, or its bytes, ready to `run` on the CPU. Nothing is told to the makers of ONNX Runtime."""
-    # From 1.29 on its Linux builds send names and hashes of models to a collector, unless this is set before the import.
+    # Its Linux builds from 1.29 on send names and hashes of models to them, unless this is set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
