@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from m2cnn.bundle import load_bundle
 from m2cnn.calibration import HIGH_SENSITIVITY, HIGH_SPECIFICITY
 from m2cnn.card import read_card
+from m2cnn.card_page import model_card
 from m2cnn.cli import main
 from m2cnn.data import assign_splits, write_manifest
 from m2cnn.data.opening import open_data
@@ -45,6 +46,8 @@ def test_a_packaged_model_tells_what_it_is_for_and_what_it_is_worth(model):
     assert {point.name for point in bundle.calibration.points} == {HIGH_SENSITIVITY, HIGH_SPECIFICITY}
     assert (bundle.folder / "reference.json").is_file()
     assert read_card(bundle.folder).evidence
+    cuts = " / ".join(f"{cut:g}" for cut in bundle.task.cuts)
+    assert f"| grades by | severity, cut at {cuts}: not a rounded severity |" in model_card(bundle.folder)
 
 
 @models

@@ -237,3 +237,4 @@ def test_a_table_without_truth_is_counted(tmp_path, capsys):
     assert main(["patients", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "2 patients: 2 with a result, 0 without" in said and "QWK" not in said
+    assert "nobody can tell" in said and "were not referred" not in said

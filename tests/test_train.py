@@ -416,3 +416,18 @@ def test_rates_rise_for_what_is_new(tiny_recipe):
         fit.on_train_batch_start(None, 0)
         assert {g["lr"] for g in fit.optimiser.param_groups if g["new"]} == {0.1 * boost}
         assert {g["lr"] for g in fit.optimiser.param_groups if not g["new"]} == {0.1}
+
+
+def test_a_missing_file_of_weights_is_told_before_anything_is_looked_at(rendered, tmp_path):
+    recipe = load_recipe("mobilenet-mt", [f"network.weights={tmp_path}/none.safetensors"])
+    with pytest.raises(SettingError, match="there is no file"):
+        train(recipe, rendered, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trunk_without_weights_is_no_secret(rendered, tmp_path, caplog):
+    recipe = load_recipe("mobilenet-mt", ["split.train=1.0", "split.val=0.0", "split.test=0.0"])
+    unsplit = Manifest(tuple(replace(row, split="") for row in rendered), rendered.root)
+    with pytest.raises(DataError, match="no photograph in val"):
+        train(recipe, unsplit, tmp_path / "run")
+    assert "timm:mobilenet_edgetpu_100 begins at random" in caplog.text

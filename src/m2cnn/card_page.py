@@ -20,6 +20,7 @@ from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.packaged import is_packaged
 from m2cnn.provenance import began, kept
 from m2cnn.systems import SYSTEMS
+from m2cnn.tasks import ROUNDING_CUTS
 from m2cnn.weights_header import stored_numbers
 
 NOT_RECORDED = "not recorded"
@@ -91,6 +92,7 @@ def _what(bundle: Bundle) -> list[str]:
         ("model", f"{bundle.hash} (sha256 of its system.json, which covers every file below)"),
         ("made by", f"m2cnn {settings.get('m2cnn') or NOT_RECORDED}"),
         ("gives", "grade 0..4, severity 0..4, probabilities where the task has them, or the reason why not gradable"),
+        ("grades by", _rule(bundle)),
         ("joined by", f"{joined.name}: {joined.reads}" if joined else "nothing: one network"),
         ("size", f"{bundle.bytes / 1e6:.1f} MB in all files"),
     ]
@@ -103,6 +105,15 @@ def _what(bundle: Bundle) -> list[str]:
         "",
         f"End-points by grade alone: {points}.",
     ]
+
+
+def _rule(bundle: Bundle) -> str:
+    """How a severity becomes a grade; of joined networks as their combiner does it, whatever theirs were."""
+    if not bundle.task.uses_cuts:
+        return "the likeliest grade"
+    cuts = " / ".join(f"{cut:g}" for cut in bundle.task.cuts)
+    fitted = bundle.task.cuts != ROUNDING_CUTS
+    return f"severity, cut at {cuts}" + (": not a rounded severity" if fitted else "")
 
 
 def in_short(network: Bundle) -> str:
@@ -194,7 +205,7 @@ def _network(bundle: Bundle) -> list[tuple[str, object]]:
         ("preprocess", _words(bundle.preprocess.to_dict())),
         ("views of a photograph", f"{bundle.views.count} ({bundle.views.kind})"),
         ("task", _words(bundle.task.to_dict())),
-        ("cuts", "fitted on validation patients" if recipe.get("fit_cuts") else "the task's own"),
+        ("its own cuts", "fitted on validation patients" if recipe.get("fit_cuts") else "the task's own"),
         ("stages", "; ".join(map(_stage, recipe.get("stages", ()))) or NOT_RECORDED),
         ("trained in", told.get("precision") or NOT_RECORDED),
         ("rounded to float16", "before anything was measured" if recipe.get("half") else "no"),

@@ -60,6 +60,9 @@ def _print_level(what: str, table: Predictions, replicates: int) -> None:
 def _print_missed(people: Predictions) -> None:
     from m2cnn.patients import missed
 
+    if (people.grade == NO_GRADE).all():
+        print("nobody's true grade is known: whether proliferative disease was missed, nobody can tell (--truth CSV)")
+        return
     found = missed(people)
     print(f"{len(found)} patients with proliferative disease were not referred" + (":" if found else ""))
     for one in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,6 +32,8 @@ PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
 Memory = str | Path | Mapping[str, Seen] | None
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -51,6 +54,9 @@ class Selection:
         said: dict[str, Any] = {"split": ",".join(self.splits), "manifest": manifest.digest()}
         if self.lockbox is None:
             chosen = manifest.select(*self.splits)
+            if "all" in self.splits and len(chosen) < len(manifest):
+                said["in_the_closed_lockbox"] = len(manifest) - len(chosen)
+                log.info("%d photographs are in the lockbox, which stays closed", len(manifest) - len(chosen))
         else:
             chosen, said["lockbox"] = lockbox_rows(manifest, self.lockbox)
         if not self.sources:
@@ -91,7 +97,8 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     predictions = predict(grader, chosen)
     if not np.any(predictions.grade >= 0):
-        raise DataError(f"split {said['split']}", "no photograph with a grade", "graded photographs to measure on")
+        got = "no photograph with a true grade" + (f" but {len(met)} that the model knows" if met else "")
+        raise DataError(f"split {said['split']}", got, "photographs that it never saw, with their grades")
     context = {"system": grader.bundle.system, "bundle": grader.bundle.hash} | said
     context["training_manifest"] = grader.bundle.settings["training"]["manifest"]
     context |= {"command": command} if command else {}

@@ -54,6 +54,7 @@ from m2cnn.grader import Grader
 from m2cnn.join import join
 from m2cnn.lock import LOCK, alone
 from m2cnn.models import PlainSettings
+from m2cnn.models.weights import weights_file
 from m2cnn.part import MakeBar, Part, at, name_of, precision_of, train_part
 from m2cnn.predictions import write_predictions
 from m2cnn.recalibrate import recalibrate
@@ -146,6 +147,9 @@ def _begun(
     _check(system, recipe)
     if begun_with:
         refuse_other(begun_with, system, recipe)
+    else:
+        for member in system.members:
+            _check_first_weights(member.network)
     # What is refused without a look at the photographs, at once.
     with_splits(complete(guarded.manifest if guarded else manifest), recipe)
     if guarded is None:
@@ -248,6 +252,15 @@ def _check(system: System, recipe: Recipe) -> None:
             got = f"{member.name} starts from {member.start}"
             raise SettingError(f"system {system.name}", got, "a member before it", did_you_mean(member.start, names))
         _check_member(member, recipe.of(member.name))
+
+
+def _check_first_weights(network: Any) -> None:
+    """A file that is not there is told before hours of looking; so is another library's trunk that knows nothing."""
+    weights = getattr(network, "weights", "")
+    if weights not in ("", "timm"):
+        weights_file(weights)
+    if getattr(network, "is_timm", False) and not weights:
+        log.warning("%s begins at random: --weights FILE gives it what ImageNet taught", network.trunk)
 
 
 def _check_member(member: Member, recipe: Recipe) -> None:

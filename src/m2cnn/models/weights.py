@@ -20,17 +20,23 @@ def read_weights(weights: str) -> dict[str, Tensor]:
 
     Raises SettingError when the file is missing, damaged or of another format.
     """
+    path = weights_file(weights)
+    try:
+        return load_file(path)
+    except SafetensorError as cause:
+        unread = f"{path} cannot be read ({cause})"
+        raise SettingError("network.weights", unread, "a whole .safetensors file") from cause
+
+
+def weights_file(weights: str) -> Path:
+    """The file of "PATH" or "file:PATH". Raises SettingError when it is missing or of another format."""
     path = Path(weights.removeprefix(FILE_PREFIX)).expanduser()
     if path.suffix != ".safetensors":
         known = '"", "timm" or a .safetensors file'
         raise SettingError("network.weights", f'got "{weights}"', known, "Pickled weights are not read.")
     if not path.is_file():
         raise SettingError("network.weights", f"there is no file {path}", "a .safetensors file")
-    try:
-        return load_file(path)
-    except SafetensorError as cause:
-        unread = f"{path} cannot be read ({cause})"
-        raise SettingError("network.weights", unread, "a whole .safetensors file") from cause
+    return path
 
 
 def load_weights(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -91,12 +91,14 @@ def read_study(
     name, reading = read_run(folder, read_truth(truth) if truth else None)
     predictions = reading.predictions
     check_one_system(predictions)
-    if not np.any((predictions.grade != NO_GRADE) & predictions.gradable):
-        raise DataError(
-            folder, "no photograph has a grade and a true grade", "one or more", "Give the truth: --truth labels.csv."
-        )
     metrics = folder / METRICS
     context = read_metrics(metrics)["context"] if folder.is_dir() and metrics.is_file() else {}
+    if not np.any((predictions.grade != NO_GRADE) & predictions.gradable):
+        knew = context.get("left_out_as_trained_on")
+        got = "no photograph has a grade and a true grade"
+        got += f"; {knew} were left out as known to the model" if knew else ""
+        repair = "Give photographs that the model never saw." if knew else "Give the truth: --truth labels.csv."
+        raise DataError(folder, got, "one or more", repair)
     bundle = load_bundle(model) if model else None
     if bundle is not None and set(predictions.bundle) != {bundle.hash}:
         got = f"graded by {', '.join(sorted(set(predictions.bundle) - {''})) or 'nobody knows which model'}"
