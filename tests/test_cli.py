@@ -167,10 +167,13 @@ def test_all_leaves_the_lockbox_closed_where_nothing_was_split(rendered):
     from dataclasses import replace
 
     from m2cnn.data import Manifest, in_lockbox
+    from m2cnn.evaluate import Selection
 
     bare = Manifest(tuple(replace(row, split="") for row in rendered), rendered.root)
     kept = {row.patient for row in bare.select("all")}
     assert kept == {row.patient for row in bare if not in_lockbox(row.patient)} != {row.patient for row in bare}
+    chosen, said = Selection(("all",)).of(bare)
+    assert said["in_the_closed_lockbox"] == len(bare) - len(chosen) > 0
 
 
 def test_systems(capsys):
