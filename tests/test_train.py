@@ -428,6 +428,6 @@ def test_a_missing_file_of_weights_is_told_before_anything_is_looked_at(rendered
 def test_a_trunk_without_weights_is_no_secret(rendered, tmp_path, caplog):
     recipe = load_recipe("mobilenet-mt", ["split.train=1.0", "split.val=0.0", "split.test=0.0"])
     unsplit = Manifest(tuple(replace(row, split="") for row in rendered), rendered.root)
-    with pytest.raises(DataError, match="no photograph in val"):
+    with pytest.raises(DataError, match="0 different grades in split val"):
         train(recipe, unsplit, tmp_path / "run")
     assert "timm:mobilenet_edgetpu_100 begins at random" in caplog.text

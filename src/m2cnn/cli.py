@@ -255,7 +255,9 @@ def _calibrate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--data", required=True, help="as for train; photographs that the model was not trained on")
     one.add_argument("--images", help="folder that the manifest's paths start from")
     one.add_argument("--out", required=True, help="new folder for the bundle")
-    one.add_argument("--split", default="val", help="val (default), or others joined by commas; all (but the closed lockbox)")
+    one.add_argument(
+        "--split", default="val", help="val (default), or others joined by commas; all (but the closed lockbox)"
+    )
     one.add_argument("--sensitivity", type=float, default=0.95, help="target of the sensitive point (default: 0.95)")
     one.add_argument("--specificity", type=float, default=0.95, help="target of the specific point (default: 0.95)")
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
@@ -288,7 +290,9 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
         default="leave",
         help="what a photograph without a prediction is: leave (default) out, or ungradable",
     )
-    one.add_argument("--split", default="test", help="train, val, test (default), all but the closed lockbox, or the opened lockbox")
+    one.add_argument(
+        "--split", default="test", help="train, val, test (default), all but the closed lockbox, or the opened lockbox"
+    )
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
     one.add_argument("--source", action="append", default=[], help="only photographs of this source; may be repeated")
     one.add_argument("--trained-on", default="refuse", help="photographs the model knows: refuse (default) or skip")

@@ -286,7 +286,7 @@ def with_splits(manifest: Manifest, recipe: Recipe, twins: Sequence[Twin] = ()) 
     proportions = {name: part for name in ("train", "val", "test") if (part := getattr(split, name))}
     manifest = assign_splits(manifest, proportions, split.seed, split.lockbox, twins)
     for name, least in (("train", 2), ("val", 2)):
-        grades = {row.grade for row in manifest.select(name) if row.grade is not None}
+        grades = {row.grade for row in manifest if row.split == name and row.grade is not None}
         if len(grades) < least:
             raise DataError(
                 "manifest",

@@ -152,9 +152,13 @@ class Manifest:
         locked = {row.image for row in self.rows if not row.split and in_lockbox(row.patient)}
         rows = tuple(row for row in self.rows if row.split in wanted and row.image not in locked)
         if not rows:
-            have = dict(Counter(row.split or "(no split)" for row in self.rows))
-            got = f"no photograph in {' or '.join(splits)}"
-            raise DataError("manifest", got, f"splits among {have}", "Assign splits first, or choose others.")
+            counts = Counter(row.split or "(no split)" for row in self.rows)
+            have = ", ".join(f"{name}: {count}" for name, count in counts.items())
+            got, repair = (
+                f"no photograph in {' or '.join(splits)}",
+                "Measure on all (--split all), or split first (data split).",
+            )
+            raise DataError("manifest", got, f"one of its splits ({have})", repair)
         return Manifest(rows, self.root)
 
     def counts(self) -> dict[str, dict[str, Any]]:
