@@ -8,11 +8,12 @@ import torch
 from m2cnn.export import TOLERANCE, export_onnx
 from m2cnn.models import build_network
 
-# resnet, mobilenetv3 and convnext stand in the law suite; efficientnets and mobilenets are one class of timm's.
+# resnet, mobilenetv3 and convnext stand in the law suite.
 TRUNKS = [
     "resnext50_32x4d",
     "densenet121",
     "efficientnet_b0",
+    "mobilenetv2_035",
     "mobilenet_edgetpu_100",
     "regnetx_002",
 ]

@@ -154,10 +154,8 @@ class Manifest:
         if not rows:
             counts = Counter(row.split or "(no split)" for row in self.rows)
             have = ", ".join(f"{name}: {count}" for name, count in counts.items())
-            got, repair = (
-                f"no photograph in {' or '.join(splits)}",
-                "Measure on all (--split all), or split first (data split).",
-            )
+            got = f"no photograph in {' or '.join(splits)}"
+            repair = "Measure on all (--split all), or split first (data split)."
             raise DataError("manifest", got, f"one of its splits ({have})", repair)
         return Manifest(rows, self.root)
 
