@@ -13,7 +13,7 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel checks packaged weights_header overrides lock",
+    "parallel checks packaged weights_header overrides lock wording",
     "plots metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
     "calibration conformal planning panel field photograph preprocess fingerprint synthetic",
     "data models quality_measures",

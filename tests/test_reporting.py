@@ -419,7 +419,7 @@ def test_cut_offs_are_those_of_the_model_and_were_frozen_or_not(tiny_run, render
     study, chosen = (read_study(tmp_path / split, model=tiny_run, replicates=REPLICATES) for split in ("test", "val"))
     assert study.bundle.task.uses_cuts
     told = facts(study, maps=False)["cutoffs"]
-    assert ", ".join(f"{cut:.2f}" for cut in study.bundle.task.cuts) in told
+    assert " / ".join(f"{cut:.4g}" for cut in study.bundle.task.cuts) in told
     assert "referable disease from grade 2 on" in told and "Frozen" in told
     point = Point("high-sensitivity", 0.44, 0.95, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     bundle = replace(chosen.bundle, calibration=Calibration(points=(point,)))

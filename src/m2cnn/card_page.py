@@ -22,6 +22,7 @@ from m2cnn.provenance import began, kept
 from m2cnn.systems import SYSTEMS
 from m2cnn.tasks import ROUNDING_CUTS
 from m2cnn.weights_header import stored_numbers
+from m2cnn.wording import word, words
 
 NOT_RECORDED = "not recorded"
 INTENDED = (
@@ -111,9 +112,8 @@ def _rule(bundle: Bundle) -> str:
     """How a severity becomes a grade; of joined networks as their combiner does it, whatever theirs were."""
     if not bundle.task.uses_cuts:
         return "the likeliest grade"
-    cuts = " / ".join(f"{cut:g}" for cut in bundle.task.cuts)
     fitted = bundle.task.cuts != ROUNDING_CUTS
-    return f"severity, cut at {cuts}" + (": not a rounded severity" if fitted else "")
+    return f"severity, cut at {word(bundle.task.cuts)}" + (": not a rounded severity" if fitted else "")
 
 
 def in_short(network: Bundle) -> str:
@@ -197,14 +197,14 @@ def _network(bundle: Bundle) -> list[tuple[str, object]]:
     recipe, network = told.get("recipe") or {}, _without_places(settings["network"])
     numbers = ", ".join(f"{count:,} as {kind}" for kind, count in stored_numbers(bundle.folder / WEIGHTS).items())
     return [
-        ("network", f"{settings['network_kind']}: {_words(network)}"),
+        ("network", f"{settings['network_kind']}: {words(network)}"),
         ("began", began(bundle) + (" (their terms apply too)" if network.get("weights") else "") or NOT_RECORDED),
         ("weights kept", kept(bundle) or NOT_RECORDED),
         ("numbers stored", numbers),
         ("input", f"{bundle.size} px of a prepared picture of {bundle.prepared} px"),
-        ("preprocess", _words(bundle.preprocess.to_dict())),
+        ("preprocess", words(bundle.preprocess.to_dict())),
         ("views of a photograph", f"{bundle.views.count} ({bundle.views.kind})"),
-        ("task", _words(bundle.task.to_dict())),
+        ("task", words(bundle.task.to_dict())),
         ("its own cuts", "fitted on validation patients" if recipe.get("fit_cuts") else "the task's own"),
         ("stages", "; ".join(map(_stage, recipe.get("stages", ()))) or NOT_RECORDED),
         ("trained in", told.get("precision") or NOT_RECORDED),
@@ -251,18 +251,6 @@ def _pictures(card: Card, folder: Path, beside: str | Path | None) -> list[str]:
 
 def _list(items: Iterable[str]) -> list[str]:
     return [f"- {item}" for item in items]
-
-
-def _words(values: Mapping[str, Any]) -> str:
-    """Settings as "key value", without those that are empty."""
-    kept = {key: value for key, value in values.items() if value not in ("", None, {}, [])}
-    return ", ".join(f"{key} {_word(value)}" for key, value in kept.items())
-
-
-def _word(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return " / ".join(map(_word, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _without_places(values: Any) -> Any:

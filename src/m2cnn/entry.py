@@ -15,6 +15,7 @@ from m2cnn.models import LADDERS, NetworkSettings
 from m2cnn.models.describe import Description, describe_network
 from m2cnn.models.layer_table import table
 from m2cnn.systems import SYSTEMS, Member, System, described, get
+from m2cnn.wording import words
 from m2cnn.work import passes
 
 PATIENTS = {"train": "training patients", "val": "validation patients"}
@@ -156,12 +157,12 @@ def _facts(member: Member, description: Description) -> dict[str, str]:
     """A member in words, but for its name and its layers."""
     size, prepared = description.size, framed(description.size, member.frame)
     return {
-        "network": f"{type(member.network).__name__}: {_words(member.network.to_dict())}",
-        "preprocess": _words(member.preprocess.to_dict(), "version"),
+        "network": f"{type(member.network).__name__}: {words(member.network.to_dict())}",
+        "preprocess": words(member.preprocess.to_dict(), "version"),
         "picture": f"{size} px" if prepared == size else f"{prepared} px, {size} px of it shown",
         "views": _views(member),
         "view": _augment(member.views.augment) if member.views.kind != "one" else "the centre, nothing changed",
-        "task": f"{member.task.name}: {_words(member.task.to_dict(), 'name')}",
+        "task": f"{member.task.name}: {words(member.task.to_dict(), 'name')}",
         "snapshots": ", ".join(member.snapshots),
         "start": member.start or "-",
         "learns from": _learns_from(member),
@@ -179,7 +180,7 @@ def _views(member: Member) -> str:
 
 def _augment(augment: Augment) -> str:
     off, own = NO_AUGMENT.to_dict(), augment.to_dict()
-    return _words({key: value for key, value in own.items() if value != off[key]}) or "nothing changed"
+    return words({key: value for key, value in own.items() if value != off[key]}) or "nothing changed"
 
 
 def _learns_from(member: Member) -> str:
@@ -189,22 +190,8 @@ def _learns_from(member: Member) -> str:
 def _combiner_text(combiner: Combiner | None) -> str:
     if combiner is None:
         return f"{'combiner':<15}none: the member stands alone"
-    settings = _words(combiner.to_dict(), "name")
+    settings = words(combiner.to_dict(), "name")
     fitted = " and ".join(PATIENTS[split] for split in combiner.splits) or "nothing: there is nothing to fit"
     cuts = f"fitted on {PATIENTS['val']}" if combiner.fit_cuts else "as they stand"
     lines = {"combiner": f"{combiner.name}: {settings}", "reads": combiner.reads, "fitted on": fitted, "cuts": cuts}
     return "\n".join(f"{key:<15}{value}" for key, value in lines.items())
-
-
-def _words(values: Mapping[str, Any], *left_out: str) -> str:
-    """Settings as "key value, key value"; without those that are empty."""
-    kept = {key: value for key, value in values.items() if key not in left_out and value not in ("", {}, [])}
-    return ", ".join(f"{key} {_word(value)}" for key, value in kept.items())
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return " / ".join(_word(each) for each in value)
-    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
