@@ -53,22 +53,10 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
     assert f"{tmp_path / 'a' / 'bundle' / 'reference.json'}: {taught} of {taught} photographs" in out
     assert "pass 1/1" in err
     assert json.loads((tmp_path / "a" / "recipe.json").read_text())["seed"] == 3
-    code, out, _ = run(
-        capsys,
-        "evaluate",
-        tmp_path / "a",
-        "--data",
-        manifest,
-        "--out",
-        tmp_path / "e",
-        "--split",
-        "all",
-        "--trained-on",
-        "skip",
-        "--replicates",
-        50,
-    )
+    words = ["--split", "all", "--trained-on", "skip", "--replicates", 50]
+    code, out, _ = run(capsys, "evaluate", tmp_path / "a", "--data", manifest, "--out", tmp_path / "e", *words)
     assert code == OK and (tmp_path / "e" / "predictions.csv").exists()
+    assert out.endswith(f"{DISCLAIMER}\n{tmp_path / 'e'}: predictions.csv, metrics.json\n")
     code, out, _ = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
     assert code == OK and "QWK" in out and (tmp_path / "t.csv").exists()
     reference = tmp_path / "a" / "bundle" / "reference.json"
@@ -174,6 +162,32 @@ def test_all_leaves_the_lockbox_closed_where_nothing_was_split(rendered):
     assert kept == {row.patient for row in bare if not in_lockbox(row.patient)} != {row.patient for row in bare}
     chosen, said = Selection(("all",)).of(bare)
     assert said["in_the_closed_lockbox"] == len(bare) - len(chosen) > 0
+
+
+def test_a_table_of_grades_is_not_written_over(capsys, tiny_run, rendered, tmp_path):
+    photograph, grades = rendered.path(rendered.rows[0]), tmp_path / "grades.csv"
+    words = ("grade", photograph, "--csv", grades, "--model")
+    assert run(capsys, *words, tmp_path / "no-model")[0] == REFUSED and not grades.exists()
+    assert run(capsys, *words, tiny_run)[0] == OK
+    written = grades.read_bytes()
+    code, out, err = run(capsys, *words, tiny_run)
+    assert (code, out) == (REFUSED, "")
+    assert f"{grades}: it exists; expected a file that is not there yet. Name another, or remove it yourself" in err
+    assert grades.read_bytes() == written
+
+
+def test_a_result_is_not_written_over_and_says_where_it_is(capsys, tmp_path):
+    theirs, out = tmp_path / "theirs.csv", tmp_path / "result"
+    theirs.write_text("image,pred,gt\n" + "\n".join(f"{n},{n % 5},{n % 5}" for n in range(20)))
+    words = ("evaluate", "--predictions", theirs, "--replicates", 20, "--out", out)
+    code, said, _ = run(capsys, *words)
+    assert code == OK and said.endswith(f"\n{out}: predictions.csv, metrics.json\n")
+    for kept, other in (("metrics.json", "predictions.csv"), ("predictions.csv", "metrics.json")):
+        (out / kept).write_text("kept")
+        (out / other).unlink(missing_ok=True)
+        code, _, err = run(capsys, *words)
+        assert code == REFUSED and f"{out / kept}: it exists" in err and (out / kept).read_text() == "kept"
+        (out / kept).unlink()
 
 
 def test_systems(capsys):
