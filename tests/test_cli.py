@@ -33,6 +33,16 @@ def test_grade_prints_and_writes_a_row_per_photograph(capsys, tiny_run, rendered
     assert sum(float(rows[0][f"p{n}"]) for n in range(5)) == pytest.approx(1)
 
 
+def test_a_misspelt_photograph_is_an_error_and_a_damaged_one_a_row(capsys, tiny_run, rendered, tmp_path):
+    good, bad, table = rendered.path(rendered.rows[0]), tmp_path / "bad.jpg", tmp_path / "out.csv"
+    bad.write_text("text")
+    for wrong, said in ((tmp_path / "god.jpg", "god.jpg: no such file"), (tiny_run / "val", "holds no photographs")):
+        code, out, err = run(capsys, "grade", good, wrong, "--model", tiny_run, "--csv", table)
+        assert (code, out) == (REFUSED, "") and said in err and not table.exists()
+    code, out, _ = run(capsys, "grade", bad, "--model", tiny_run)
+    assert code == UNGRADED and "not gradable: " in out and "unreadable" in out
+
+
 def test_grade_as_json(capsys, tiny_run, rendered):
     code, out, _ = run(capsys, "grade", rendered.path(rendered.rows[0]), "--model", tiny_run, "--json")
     said = json.loads(out)
