@@ -363,3 +363,15 @@ def test_data_import(capsys, tmp_path, rendered):
     assert [r.grade for r in read_manifest(tmp_path / "m.csv")] == [
         r.grade for r in sorted(rendered, key=lambda r: r.image)
     ]
+
+
+def test_a_manifest_with_another_column_is_imported_as_its_refusal_says(capsys, tmp_path, rendered):
+    table, lines = tmp_path / "t.csv", (rendered.root / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([f"{lines[0]},camera", *(f"{line},A" for line in lines[1:])]), encoding="utf-8")
+    code, _, err = run(capsys, "data", "check", table, "--images", rendered.root)
+    words = err.partition("or: m2cnn ")[2].partition(" makes")[0].split()
+    assert code == REFUSED and words == ["data", "import", "table", "FOLDER", f"csv={table}", "--out", "NEW.csv"]
+    words[3], words[6] = rendered.root, tmp_path / "new.csv"
+    assert run(capsys, *words)[0] == OK
+    bare = [replace(row, source="table", sha256="") for row in sorted(rendered, key=lambda row: row.image)]
+    assert [replace(row, sha256="") for row in read_manifest(tmp_path / "new.csv")] == bare

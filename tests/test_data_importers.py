@@ -191,6 +191,27 @@ def test_table(build):
     assert imported.notes == ("2 photographs of 1 patients, grades 0/1/2/3/4: 0/0/1/0/0, 1 without grade",)
 
 
+def test_table_takes_columns_of_its_own_names(build):
+    text = (
+        b"image,patient,eye,grade,dme,quality,split,camera\none,p1,OD,2,1,gradable,test,A\ntwo,p1,l,,,ungradable,,B\n"
+    )
+    folder = build("one.png", "two.png", **{"labels.csv": text})
+    assert import_dataset("table", folder).manifest.rows == (
+        Row("one.png", "p1", "right", 2, 1, "gradable", "test", source="table"),
+        Row("two.png", "p1", "left", None, None, "ungradable", source="table"),
+    )
+    kept = import_dataset("table", folder, split="", grade="dme", patient="camera").manifest.rows
+    assert [(row.split, row.grade, row.patient) for row in kept] == [("", 1, "A"), ("", None, "B")]
+    (folder / "labels.csv").write_bytes(text.replace(b"gradable,test", b"gradable,Public"))
+    with pytest.raises(
+        DataError, match=r'row 2: split is "Public".* names: patient, .*split; the option patient= leaves'
+    ):
+        import_dataset("table", folder)
+    names = ("patient", "eye", "grade", "dme", "quality", "split")
+    with pytest.raises(DataError, match=r'row 2: split is "Public"; expected [^.]*\. Known: [^.]*\.$'):
+        import_dataset("table", folder, **dict(zip(names, names, strict=True)))
+
+
 def test_table_takes_patient_and_eye_from_names_else_each_its_own(build):
     folder = build(
         "5_left.png", "other.png", "more.png", **{"x.csv": b"image,g\n5_left,1\nother,2\n", "y.csv": b"image\nother\n"}

@@ -216,7 +216,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
 def _check_columns(path: Path, columns: list[str]) -> None:
     for name in columns:
         if name not in COLUMNS:
-            repair = f'{did_you_mean(name, COLUMNS)} Other tables: the importer "table" takes columns by name.'
+            way = f"m2cnn data import table FOLDER csv={path} --out NEW.csv makes a manifest of any table"
+            repair = f"{did_you_mean(name, COLUMNS)} Remove the column, or: {way}."
             raise DataError(path.name, f'unknown column "{name}"', "the columns of a manifest", repair)
     for name in REQUIRED:
         if name not in columns:
