@@ -354,7 +354,7 @@ def _print_result(summary: dict[str, Any], out: str) -> None:
 
 
 def _compare_options(one: argparse.ArgumentParser) -> None:
-    told = "folders with predictions.csv, or anyone's tables; the first is the reference"
+    told = "folders of m2cnn evaluate, runs (their test), or anyone's tables; the first is the reference"
     one.add_argument("folders", nargs="+", metavar="DIR", help=told)
     one.add_argument("--truth", metavar="CSV", help="true grades, for tables that do not carry them")
     one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
