@@ -10,6 +10,7 @@ import pytest
 from m2cnn.data import IMPORTERS, Row, import_dataset, open_data, write_manifest
 from m2cnn.data.imported import OWN_PATIENT
 from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
+from m2cnn.data.opening import read_data
 from m2cnn.errors import DataError, SettingError
 
 KAGGLE = b"image,level\n10_left,0\n10_right,4\n13_left,2\n"
@@ -278,14 +279,23 @@ def test_opening_a_manifest_a_run_and_a_dataset(build, tmp_path_factory, caplog)
     [
         (
             ("a.png",),
-            r"no dataset recognised; expected manifest.csv or trainLabels.csv .*\(eyepacs\), .*folders named by grade",
+            r"no dataset recognised; expected manifest.csv or trainLabels.csv .*\(eyepacs\), .*folders named by grade.*"
+            r"Say which: NAME:(.*)\. Beside a table of grades: m2cnn data import table \1 csv=CSV image=COLUMN grade=",
         ),
-        (("trainLabels.csv", "Mild/a.png"), "fits eyepacs and folders; .*Say which: NAME:"),
+        (("trainLabels.csv", "Mild/a.png"), r"fits eyepacs and folders; .*Say which: NAME:[^ ]*\.$"),
     ],
 )
 def test_a_folder_that_no_or_two_importers_know(build, names, message):
     with pytest.raises(DataError, match=message):
         open_data(build(*names))
+
+
+def test_a_missing_folder_of_photographs_is_named(build):
+    folder = build("Mild/a.png", **{"m.csv": b"image,patient\nMild/a.png,1\n"})
+    for spec in (folder / "m.csv", folder, f"folders:{folder}"):
+        with pytest.raises(DataError, match=r"gone: no such folder; expected the folder that the .* Check --images"):
+            read_data(spec, folder / "gone")
+        assert len(read_data(spec, folder)) == 1
 
 
 def test_nothing_by_that_name(tmp_path):
