@@ -117,7 +117,7 @@ def test_arrays_and_selections(tmp_path):
 
 def test_selections_that_are_refused(tmp_path):
     manifest = Manifest(ROWS, tmp_path)
-    with pytest.raises(LockboxError, match=r"the lockbox is closed; .* open_lockbox"):
+    with pytest.raises(LockboxError, match=r"the lockbox is closed; .* m2cnn data open-lockbox MANIFEST --by WHO"):
         manifest.select("lockbox")
     with pytest.raises(LockboxError, match="the lockbox is closed"):
         manifest.select("train", "lockbox")

@@ -92,6 +92,7 @@ def _is_inside(image: str) -> bool:
     return str(path) == image and not path.is_absolute() and not re.search(r"\\|^\w:|^\.$|(^|/)\.\.(/|$)", image)
 
 
+OPEN_LOCKBOX = "m2cnn data open-lockbox MANIFEST --by WHO --reason WHY"
 LOCKBOX = 0.1  # the share of patients that is set aside
 
 
@@ -180,7 +181,7 @@ class Manifest:
 
 def _wanted(splits: tuple[str, ...]) -> set[str]:
     if "lockbox" in splits:
-        repair = "Open it: open_lockbox(manifest, csv, by, reason), then lockbox_rows(manifest, folder)."
+        repair = f"Open it: {OPEN_LOCKBOX}; then m2cnn evaluate --split lockbox."
         raise LockboxError("manifest", "the lockbox is closed", "train, val, test or all", repair)
     for name in splits:
         if name not in ("all", *SPLITS):
