@@ -89,11 +89,20 @@ def test_ctrl_c_is_no_traceback(capsys, monkeypatch):
     assert run(capsys, "systems", "recipes")[0] == INTERRUPTED
 
 
-@pytest.mark.parametrize("words", [["grade", "x.jpg", "--modle", "y"], ["compare", "x", "--a=3"], ["fly"]])
-def test_mistyped_words_are_refused(capsys, words):
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("grade x.jpg --modle y", "m2cnn grade [-h] [--model"),
+        ("compare x --a=3", "m2cnn compare [-h]"),
+        ("data split m.csv --trian 0.5", "m2cnn data split [-h]"),
+        ("train m2cnn --out r --dta d a=1", "m2cnn train [-h]"),
+        ("fly", "m2cnn [-h]"),
+    ],
+)
+def test_mistyped_words_are_refused_with_the_usage_of_their_verb(capsys, words, usage):
     with pytest.raises(SystemExit, match="2"):
-        main(words)
-    assert "m2cnn" in capsys.readouterr().err
+        main(words.split())
+    assert capsys.readouterr().err.startswith(f"usage: {usage}")
 
 
 def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):

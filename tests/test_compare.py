@@ -204,3 +204,13 @@ def test_verbs_that_read_predictions_say_what_is_missing(verb, tmp_path, capsys)
     assert "m2cnn evaluate BUNDLE --data DATA --out DIR makes one" in capsys.readouterr().err
     write_predictions(GOOD, tmp_path / "run/test" / TABLE)
     assert main([verb, str(tmp_path / "run"), *([] if verb == "compare" else ["--replicates", "20"])]) == OK
+
+
+def test_a_table_is_not_compared_with_itself(tmp_path):
+    run = tmp_path / "run"
+    write_predictions(GOOD, run / "test" / TABLE)
+    with pytest.raises(DataError, match=rf"{run}: it is named twice; expected another .* Name each once\.$"):
+        compare_folders([run, run])
+    for other in (run / "test", run / "test" / TABLE, tmp_path / "run/../run"):
+        with pytest.raises(DataError, match=rf"{other}: the same table as {run}; expected another"):
+            compare_folders([run, other])

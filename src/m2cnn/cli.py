@@ -69,11 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of one command. KEY=VALUE settings may stand anywhere behind a verb that takes them."""
-    top = parser()
-    options, rest = top.parse_known_args(arguments)
+    options, rest = parser().parse_known_args(arguments)
     foreign = [text for text in rest if text.startswith("-") or "=" not in text]
     if foreign or (rest and not hasattr(options, "settings")):
-        top.error(f"unrecognised arguments: {' '.join(foreign or rest)}")
+        options.parser.error(f"unrecognised arguments: {' '.join(foreign or rest)}")
     if rest:
         options.settings = [*options.settings, *rest]
     return options

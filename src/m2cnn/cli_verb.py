@@ -50,7 +50,7 @@ def _prevalence(word: str) -> tuple[str, float]:
 
 
 def verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    """A verb's parser; `run` is called with its options. options.parser: the parser of the innermost verb."""
     one = verbs.add_parser(name, help=text, description=text, epilog=DISCLAIMER)
-    if run:
-        one.set_defaults(run=run)
+    one.set_defaults(parser=one, **({"run": run} if run else {}))
     return one

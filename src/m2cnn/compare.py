@@ -259,11 +259,22 @@ def compare_folders(
     """Compare what `read_run` reads, named by folder, or by path as given where two names are the same; and how the
     tables were understood.
 
-    truth: a CSV of true grades, for tables that do not carry them.
+    truth: a CSV of true grades, for tables that do not carry them. Raises DataError for a table that is named twice.
     """
+    _refuse_twice(folders)
     known = read_truth(truth) if truth else None
     runs = [read_run(folder, known) for folder in folders]
     names = [name for name, _ in runs]
     unique = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
     tables = [(name, reading.predictions) for name, (_, reading) in zip(unique, runs, strict=True)]
     return compare(tables, replicates, seed), [note for _, reading in runs for note in reading.notes]
+
+
+def _refuse_twice(folders: Sequence[str | Path]) -> None:
+    first: dict[Path, str | Path] = {}
+    for folder in folders:
+        table = table_of(Path(folder)).resolve()
+        if table in first:
+            got = "it is named twice" if str(folder) == str(first[table]) else f"the same table as {first[table]}"
+            raise DataError(folder, got, "another system's predictions", "Name each once.")
+        first[table] = folder
