@@ -33,6 +33,16 @@ def test_grade_prints_and_writes_a_row_per_photograph(capsys, tiny_run, rendered
     assert sum(float(rows[0][f"p{n}"]) for n in range(5)) == pytest.approx(1)
 
 
+def test_a_misspelt_photograph_is_an_error_and_a_damaged_one_a_row(capsys, tiny_run, rendered, tmp_path):
+    good, bad, table = rendered.path(rendered.rows[0]), tmp_path / "bad.jpg", tmp_path / "out.csv"
+    bad.write_text("text")
+    for wrong, said in ((tmp_path / "god.jpg", "god.jpg: no such file"), (tiny_run / "val", "holds no photographs")):
+        code, out, err = run(capsys, "grade", good, wrong, "--model", tiny_run, "--csv", table)
+        assert (code, out) == (REFUSED, "") and said in err and not table.exists()
+    code, out, _ = run(capsys, "grade", bad, "--model", tiny_run)
+    assert code == UNGRADED and "not gradable: " in out and "unreadable" in out
+
+
 def test_grade_as_json(capsys, tiny_run, rendered):
     code, out, _ = run(capsys, "grade", rendered.path(rendered.rows[0]), "--model", tiny_run, "--json")
     said = json.loads(out)
@@ -53,22 +63,10 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
     assert f"{tmp_path / 'a' / 'bundle' / 'reference.json'}: {taught} of {taught} photographs" in out
     assert "pass 1/1" in err
     assert json.loads((tmp_path / "a" / "recipe.json").read_text())["seed"] == 3
-    code, out, _ = run(
-        capsys,
-        "evaluate",
-        tmp_path / "a",
-        "--data",
-        manifest,
-        "--out",
-        tmp_path / "e",
-        "--split",
-        "all",
-        "--trained-on",
-        "skip",
-        "--replicates",
-        50,
-    )
+    words = ["--split", "all", "--trained-on", "skip", "--replicates", 50]
+    code, out, _ = run(capsys, "evaluate", tmp_path / "a", "--data", manifest, "--out", tmp_path / "e", *words)
     assert code == OK and (tmp_path / "e" / "predictions.csv").exists()
+    assert out.endswith(f"{DISCLAIMER}\n{tmp_path / 'e'}: predictions.csv, metrics.json\n")
     code, out, _ = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
     assert code == OK and "QWK" in out and (tmp_path / "t.csv").exists()
     reference = tmp_path / "a" / "bundle" / "reference.json"
@@ -91,11 +89,20 @@ def test_ctrl_c_is_no_traceback(capsys, monkeypatch):
     assert run(capsys, "systems", "recipes")[0] == INTERRUPTED
 
 
-@pytest.mark.parametrize("words", [["grade", "x.jpg", "--modle", "y"], ["compare", "x", "--a=3"], ["fly"]])
-def test_mistyped_words_are_refused(capsys, words):
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("grade x.jpg --modle y", "m2cnn grade [-h] [--model"),
+        ("compare x --a=3", "m2cnn compare [-h]"),
+        ("data split m.csv --trian 0.5", "m2cnn data split [-h]"),
+        ("train m2cnn --out r --dta d a=1", "m2cnn train [-h]"),
+        ("fly", "m2cnn [-h]"),
+    ],
+)
+def test_mistyped_words_are_refused_with_the_usage_of_their_verb(capsys, words, usage):
     with pytest.raises(SystemExit, match="2"):
-        main(words)
-    assert "m2cnn" in capsys.readouterr().err
+        main(words.split())
+    assert capsys.readouterr().err.startswith(f"usage: {usage}")
 
 
 def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
@@ -119,7 +126,9 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
         "any=0.3",
     ]
     code, _, err = run(capsys, *words)
-    assert code == REFUSED and "lockbox" in err
+    assert (
+        code == REFUSED and "once all choices are made: m2cnn data open-lockbox MANIFEST --by WHO --reason WHY" in err
+    )
     assert not (tmp_path / "e").exists()
     assert run(capsys, "data", "open-lockbox", manifest, "--by", "A. Tester", "--reason", "final number")[0] == OK
     assert run(capsys, *words)[0] == OK
@@ -174,6 +183,32 @@ def test_all_leaves_the_lockbox_closed_where_nothing_was_split(rendered):
     assert kept == {row.patient for row in bare if not in_lockbox(row.patient)} != {row.patient for row in bare}
     chosen, said = Selection(("all",)).of(bare)
     assert said["in_the_closed_lockbox"] == len(bare) - len(chosen) > 0
+
+
+def test_a_table_of_grades_is_not_written_over(capsys, tiny_run, rendered, tmp_path):
+    photograph, grades = rendered.path(rendered.rows[0]), tmp_path / "grades.csv"
+    words = ("grade", photograph, "--csv", grades, "--model")
+    assert run(capsys, *words, tmp_path / "no-model")[0] == REFUSED and not grades.exists()
+    assert run(capsys, *words, tiny_run)[0] == OK
+    written = grades.read_bytes()
+    code, out, err = run(capsys, *words, tiny_run)
+    assert (code, out) == (REFUSED, "")
+    assert f"{grades}: it exists; expected a file that is not there yet. Name another, or remove it yourself" in err
+    assert grades.read_bytes() == written
+
+
+def test_a_result_is_not_written_over_and_says_where_it_is(capsys, tmp_path):
+    theirs, out = tmp_path / "theirs.csv", tmp_path / "result"
+    theirs.write_text("image,pred,gt\n" + "\n".join(f"{n},{n % 5},{n % 5}" for n in range(20)))
+    words = ("evaluate", "--predictions", theirs, "--replicates", 20, "--out", out)
+    code, said, _ = run(capsys, *words)
+    assert code == OK and said.endswith(f"\n{out}: predictions.csv, metrics.json\n")
+    for kept, other in (("metrics.json", "predictions.csv"), ("predictions.csv", "metrics.json")):
+        (out / kept).write_text("kept")
+        (out / other).unlink(missing_ok=True)
+        code, _, err = run(capsys, *words)
+        assert code == REFUSED and f"{out / kept}: it exists" in err and (out / kept).read_text() == "kept"
+        (out / kept).unlink()
 
 
 def test_systems(capsys):
@@ -339,3 +374,15 @@ def test_data_import(capsys, tmp_path, rendered):
     assert [r.grade for r in read_manifest(tmp_path / "m.csv")] == [
         r.grade for r in sorted(rendered, key=lambda r: r.image)
     ]
+
+
+def test_a_manifest_with_another_column_is_imported_as_its_refusal_says(capsys, tmp_path, rendered):
+    table, lines = tmp_path / "t.csv", (rendered.root / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([f"{lines[0]},camera", *(f"{line},A" for line in lines[1:])]), encoding="utf-8")
+    code, _, err = run(capsys, "data", "check", table, "--images", rendered.root)
+    words = err.partition("or: m2cnn ")[2].partition(" makes")[0].split()
+    assert code == REFUSED and words == ["data", "import", "table", "FOLDER", f"csv={table}", "--out", "NEW.csv"]
+    words[3], words[6] = rendered.root, tmp_path / "new.csv"
+    assert run(capsys, *words)[0] == OK
+    bare = [replace(row, source="table", sha256="") for row in sorted(rendered, key=lambda row: row.image)]
+    assert [replace(row, sha256="") for row in read_manifest(tmp_path / "new.csv")] == bare

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from m2cnn.bootstrap import kappa_replicates, paired_difference
-from m2cnn.compare import CSV_COLUMNS, compare, compare_folders
+from m2cnn.cli import OK, REFUSED, main
+from m2cnn.compare import CSV_COLUMNS, TABLE, compare, compare_folders
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import quadratic_weighted_kappa
@@ -181,3 +182,35 @@ def test_folders_are_named_by_folder_or_by_path_where_names_repeat(tmp_path):
 def test_a_folder_without_predictions_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no predictions\.csv; expected a folder of m2cnn evaluate"):
         compare_folders([tmp_path])
+
+
+def test_a_run_is_its_test(tmp_path):
+    for folder, content in (("a/val", POOR), ("a/test", GOOD), ("b/val", POOR)):
+        write_predictions(content, tmp_path / folder / "predictions.csv")
+    found, _ = compare_folders([tmp_path / "a", tmp_path / "b/val"], 20)
+    assert [s.name for s in found.systems] == ["a", "val"]
+    assert found.systems[0].metrics["qwk"].value == compare([("x", GOOD)], 20).systems[0].metrics["qwk"].value
+    with pytest.raises(DataError, match=rf"b: no predictions\.csv; .* Name {tmp_path}/b/val\.$"):
+        compare_folders([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize("verb", ["compare", "patients", "report"])
+def test_verbs_that_read_predictions_say_what_is_missing(verb, tmp_path, capsys):
+    assert main([verb, str(tmp_path / "gone")]) == REFUSED
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'gone'}: no such file or folder; expected a folder of m2cnn evaluate" in err
+    assert TABLE not in err
+    assert main([verb, str(tmp_path)]) == REFUSED
+    assert "m2cnn evaluate BUNDLE --data DATA --out DIR makes one" in capsys.readouterr().err
+    write_predictions(GOOD, tmp_path / "run/test" / TABLE)
+    assert main([verb, str(tmp_path / "run"), *([] if verb == "compare" else ["--replicates", "20"])]) == OK
+
+
+def test_a_table_is_not_compared_with_itself(tmp_path):
+    run = tmp_path / "run"
+    write_predictions(GOOD, run / "test" / TABLE)
+    with pytest.raises(DataError, match=rf"{run}: it is named twice; expected another .* Name each once\.$"):
+        compare_folders([run, run])
+    for other in (run / "test", run / "test" / TABLE, tmp_path / "run/../run"):
+        with pytest.raises(DataError, match=rf"{other}: the same table as {run}; expected another"):
+            compare_folders([run, other])

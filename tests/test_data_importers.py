@@ -10,6 +10,7 @@ import pytest
 from m2cnn.data import IMPORTERS, Row, import_dataset, open_data, write_manifest
 from m2cnn.data.imported import OWN_PATIENT
 from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
+from m2cnn.data.opening import read_data
 from m2cnn.errors import DataError, SettingError
 
 KAGGLE = b"image,level\n10_left,0\n10_right,4\n13_left,2\n"
@@ -191,6 +192,27 @@ def test_table(build):
     assert imported.notes == ("2 photographs of 1 patients, grades 0/1/2/3/4: 0/0/1/0/0, 1 without grade",)
 
 
+def test_table_takes_columns_of_its_own_names(build):
+    text = (
+        b"image,patient,eye,grade,dme,quality,split,camera\none,p1,OD,2,1,gradable,test,A\ntwo,p1,l,,,ungradable,,B\n"
+    )
+    folder = build("one.png", "two.png", **{"labels.csv": text})
+    assert import_dataset("table", folder).manifest.rows == (
+        Row("one.png", "p1", "right", 2, 1, "gradable", "test", source="table"),
+        Row("two.png", "p1", "left", None, None, "ungradable", source="table"),
+    )
+    kept = import_dataset("table", folder, split="", grade="dme", patient="camera").manifest.rows
+    assert [(row.split, row.grade, row.patient) for row in kept] == [("", 1, "A"), ("", None, "B")]
+    (folder / "labels.csv").write_bytes(text.replace(b"gradable,test", b"gradable,Public"))
+    with pytest.raises(
+        DataError, match=r'row 2: split is "Public".* names: patient, .*split; the option patient= leaves'
+    ):
+        import_dataset("table", folder)
+    names = ("patient", "eye", "grade", "dme", "quality", "split")
+    with pytest.raises(DataError, match=r'row 2: split is "Public"; expected [^.]*\. Known: [^.]*\.$'):
+        import_dataset("table", folder, **dict(zip(names, names, strict=True)))
+
+
 def test_table_takes_patient_and_eye_from_names_else_each_its_own(build):
     folder = build(
         "5_left.png", "other.png", "more.png", **{"x.csv": b"image,g\n5_left,1\nother,2\n", "y.csv": b"image\nother\n"}
@@ -257,14 +279,23 @@ def test_opening_a_manifest_a_run_and_a_dataset(build, tmp_path_factory, caplog)
     [
         (
             ("a.png",),
-            r"no dataset recognised; expected manifest.csv or trainLabels.csv .*\(eyepacs\), .*folders named by grade",
+            r"no dataset recognised; expected manifest.csv or trainLabels.csv .*\(eyepacs\), .*folders named by grade.*"
+            r"Say which: NAME:(.*)\. Beside a table of grades: m2cnn data import table \1 csv=CSV image=COLUMN grade=",
         ),
-        (("trainLabels.csv", "Mild/a.png"), "fits eyepacs and folders; .*Say which: NAME:"),
+        (("trainLabels.csv", "Mild/a.png"), r"fits eyepacs and folders; .*Say which: NAME:[^ ]*\.$"),
     ],
 )
 def test_a_folder_that_no_or_two_importers_know(build, names, message):
     with pytest.raises(DataError, match=message):
         open_data(build(*names))
+
+
+def test_a_missing_folder_of_photographs_is_named(build):
+    folder = build("Mild/a.png", **{"m.csv": b"image,patient\nMild/a.png,1\n"})
+    for spec in (folder / "m.csv", folder, f"folders:{folder}"):
+        with pytest.raises(DataError, match=r"gone: no such folder; expected the folder that the .* Check --images"):
+            read_data(spec, folder / "gone")
+        assert len(read_data(spec, folder)) == 1
 
 
 def test_nothing_by_that_name(tmp_path):

@@ -117,7 +117,7 @@ def test_arrays_and_selections(tmp_path):
 
 def test_selections_that_are_refused(tmp_path):
     manifest = Manifest(ROWS, tmp_path)
-    with pytest.raises(LockboxError, match=r"the lockbox is closed; .* open_lockbox"):
+    with pytest.raises(LockboxError, match=r"the lockbox is closed; .* m2cnn data open-lockbox MANIFEST --by WHO"):
         manifest.select("lockbox")
     with pytest.raises(LockboxError, match="the lockbox is closed"):
         manifest.select("train", "lockbox")
@@ -157,7 +157,7 @@ def test_selections_that_are_refused(tmp_path):
         ("image,patient,levl\na,1,0\n", 'unknown column "levl"'),
         (
             "image,patient,grades\na,1,0\n",
-            'unknown column "grades".*Did you mean "grade".*"table" takes columns by name',
+            'unknown column "grades".*"grade".*Remove the column, or: m2cnn data import table FOLDER csv',
         ),
         ("image,grade\na,1\n", 'no column "patient".*Its columns: image, grade'),
         ("image,patient,image\na,1,b\n", 'column "image" stands twice'),

@@ -267,7 +267,9 @@ def test_the_lockbox_opens_on_record(tmp_path):
     manifest = assign_splits(many(100))
     csv = tmp_path / "manifest.csv"
     write_manifest(manifest, csv)
-    with pytest.raises(LockboxError, match=r"is closed; expected a record in lockbox.jsonl.*open_lockbox"):
+    with pytest.raises(
+        LockboxError, match=r"is closed; expected a record in lockbox.jsonl.*m2cnn data open-lockbox MANIFEST --by"
+    ):
         lockbox_rows(manifest, tmp_path)
 
     first = open_lockbox(manifest, csv, "R. Reader", "final evaluation")
@@ -294,7 +296,7 @@ def test_a_lockbox_that_cannot_be_opened(tmp_path):
         open_lockbox(manifest, tmp_path / "m.csv", "me", " ")
     with pytest.raises(SettingError, match="by is empty"):
         open_lockbox(manifest, tmp_path / "m.csv", "", "why not")
-    with pytest.raises(DataError, match="no photograph in the lockbox"):
+    with pytest.raises(DataError, match=r"no photograph in the lockbox.*m2cnn data split MANIFEST"):
         open_lockbox(many(10), tmp_path / "m.csv", "me", "final")
     assert list(tmp_path.iterdir()) == []
     for damage in ("{", "[1]", '{"time": 1}'):

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from m2cnn import packaged
+from m2cnn.bundle import load_bundle
 from m2cnn.cli import main
 from m2cnn.combine import COMBINERS
 from m2cnn.data.views import Views
@@ -157,3 +159,18 @@ def test_the_verbs(capsys):
     assert "OOSettings, 224 px" in capsys.readouterr().out
     assert main(["systems", "show", "min-pooling", "--size", "224"]) == 2
     assert "expected 843 px" in capsys.readouterr().err
+
+
+def test_a_recipe_and_a_packaged_model_are_told_their_system():
+    with pytest.raises(
+        SettingError, match=r'"basenet-mse" is a recipe of the system basenet; .* show basenet shows it'
+    ):
+        show("basenet-mse")
+    for name in packaged.names():
+        system = re.escape(load_bundle(name).system)
+        said = rf'"{name}" is a packaged model of the system {system}; .* show {system}, or m2cnn card {name} shows'
+        with pytest.raises(SettingError, match=said):
+            show(name)
+    with pytest.raises(SettingError, match=r'"basenet-msee"; .*Did you mean "basenet-mt"'):
+        show("basenet-msee")
+    assert show("m2cnn", size=224).system.name == "m2cnn"  # a recipe's name too

@@ -167,8 +167,9 @@ def test_what_cannot_be_explained_is_refused(capsys, model, two, tmp_path, monke
 
 
 def test_nothing_but_refusals_needs_no_network_at_random(model, tmp_path):
-    index = explain_photographs(model.folder, [tmp_path / "missing.jpg"], tmp_path / "out")
-    assert index["maps"] == index["checks"] == [] and "no such file" in index["refused"][0]["reason"]
+    (tmp_path / "bad.jpg").write_text("text")
+    index = explain_photographs(model.folder, [tmp_path / "bad.jpg"], tmp_path / "out")
+    assert index["maps"] == index["checks"] == [] and "unreadable" in index["refused"][0]["reason"]
 
 
 # --- coordinates ---

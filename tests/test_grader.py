@@ -130,15 +130,41 @@ def test_folders_are_searched_and_files_are_kept(tmp_path):
     for name in ("b.JPG", "deep/a.tiff", "notes.txt"):
         (tmp_path / name).touch()
     assert find_photographs([tmp_path]) == [tmp_path / "b.JPG", tmp_path / "deep" / "a.tiff"]
-    assert find_photographs([tmp_path / "notes.txt", tmp_path / "none"]) == [tmp_path / "notes.txt", tmp_path / "none"]
-    (tmp_path / "bare").mkdir()
+    assert find_photographs([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     (tmp_path / "deep" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    found = find_photographs([tmp_path / "bare", tmp_path / "deep"])
-    assert found == [tmp_path / "bare", tmp_path / "deep" / "a.tiff", tmp_path / "deep" / "lost.jpg"]
+    found = [tmp_path / "deep" / "a.tiff", tmp_path / "deep" / "lost.jpg"]
+    assert find_photographs([tmp_path / "deep"]) == find_photographs(found) == found
     with pytest.raises(DataError, match="an empty path"):
         find_photographs([""])
 
 
-def test_a_folder_without_photographs_is_a_row_not_the_end(grader, rendered, tmp_path):
-    gradings = list(grader.grade_all(find_photographs([tmp_path, rendered.path(rendered.rows[0])])))
-    assert [g.gradable for g in gradings] == [False, True]
+def test_what_is_not_there_is_named_before_anything_is_graded(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    for name in ("b.jpg", "a.jpg/b.jpg", "none"):
+        with pytest.raises(DataError, match=rf"{name}: no such file or folder; expected a photograph.*nothing was"):
+            find_photographs([tmp_path / "a.jpg", tmp_path / name])
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "notes.txt").touch()
+    with pytest.raises(
+        DataError, match=r"bare: the folder holds no photographs; expected files .* \.jpeg, \.jpg, \.png"
+    ):
+        find_photographs([tmp_path / "a.jpg", tmp_path / "bare"])
+
+
+def test_what_cannot_be_looked_at_stays_to_be_told(tmp_path, monkeypatch):
+    def closed(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.lstat", closed)
+        patch.setattr("os.stat", closed)
+        found = find_photographs([tmp_path / "a.jpg"])
+    assert found == [tmp_path / "a.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_stays_to_be_told(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", closed)
+    assert find_photographs([tmp_path]) == [tmp_path]

@@ -501,7 +501,7 @@ def test_what_nobody_told_is_to_fill(study):
 
 
 def test_what_cannot_be_a_report(tmp_path, tiny_run, shown_folder, monkeypatch):
-    with pytest.raises(DataError, match=r"no predictions\.csv"):
+    with pytest.raises(DataError, match=r"nothing: no such file or folder"):
         read_study(tmp_path / "nothing")
     write_predictions(predictions(grade=np.full(60, NO_GRADE)), tmp_path / "predictions.csv")
     with pytest.raises(DataError, match="no photograph has a grade and a true grade"):

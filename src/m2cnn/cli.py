@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import m2cnn
 from m2cnn.cli_card import card, card_options
@@ -29,7 +29,17 @@ from m2cnn.cli_table import (
     table_comparison,
     table_options,
 )
-from m2cnn.cli_verb import INTERRUPTED, OK, REFUSED, UNGRADED, prevalence_option, prevalences, typed, verb
+from m2cnn.cli_verb import (
+    INTERRUPTED,
+    OK,
+    REFUSED,
+    UNGRADED,
+    new_file,
+    prevalence_option,
+    prevalences,
+    typed,
+    verb,
+)
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 from m2cnn.packaged import DEFAULT, located, repair
@@ -59,11 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of one command. KEY=VALUE settings may stand anywhere behind a verb that takes them."""
-    top = parser()
-    options, rest = top.parse_known_args(arguments)
+    options, rest = parser().parse_known_args(arguments)
     foreign = [text for text in rest if text.startswith("-") or "=" not in text]
     if foreign or (rest and not hasattr(options, "settings")):
-        top.error(f"unrecognised arguments: {' '.join(foreign or rest)}")
+        options.parser.error(f"unrecognised arguments: {' '.join(foreign or rest)}")
     if rest:
         options.settings = [*options.settings, *rest]
     return options
@@ -103,7 +112,7 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("paths", nargs="+", help="photographs, or folders to search")
     one.add_argument("--model", help=f"bundle or run folder, or a packaged model (default: {DEFAULT})")
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
-    one.add_argument("--csv", metavar="FILE", help="write a table")
+    one.add_argument("--csv", metavar="FILE", help="write a table, into a new file")
     one.add_argument("--json", action="store_true", help="print one JSON object per photograph")
 
 
@@ -115,9 +124,10 @@ def grade(options: argparse.Namespace) -> int:
         raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
+    target = new_file(Path(options.csv)) if options.csv else os.devnull
     photographs = find_photographs(options.paths)
-    with open(options.csv or os.devnull, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        grader = Grader.load(options.model or DEFAULT, options.backend)
+    grader = Grader.load(options.model or DEFAULT, options.backend)
+    with open(target, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         missed = 0
         gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
         for grading in _write_as_read(file, gradings, [point.name for point in grader.calibration.points]):
@@ -281,7 +291,7 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("bundle", nargs="?", help="bundle or run folder")
     one.add_argument("--data", help="as for train")
     one.add_argument("--images", help="folder that the manifest's paths start from")
-    one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json")
+    one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json; none may be there yet")
     one.add_argument("--predictions", metavar="CSV", help="anyone's predictions, instead of a bundle and --data")
     one.add_argument("--truth", metavar="CSV", help="their true grades, where the table does not carry them")
     one.add_argument("--system", default="", help="what the system of --predictions is called (default: the file)")
@@ -303,10 +313,11 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     from m2cnn.data import open_data
-    from m2cnn.evaluate import Selection
+    from m2cnn.evaluate import RESULT, Selection
     from m2cnn.evaluate import evaluate as measure
-    from m2cnn.summary import to_text
 
+    for name in RESULT:
+        new_file(Path(options.out) / name)
     if options.predictions:
         if options.bundle or options.data:
             raise SettingError("evaluate", "--predictions beside a bundle or --data", "one of them")
@@ -320,23 +331,29 @@ def evaluate(options: argparse.Namespace) -> None:
     selection = Selection(tuple(options.split.split(",")), options.source, lockbox)
     settings = {"backend": options.backend, "replicates": options.replicates, "memory": options.cache}
     settings |= {"trained_on": options.trained_on, "prevalence": prevalences(options.prevalence), "command": typed()}
-    print(to_text(measure(options.bundle, manifest, options.out, selection, **settings)))
+    _print_result(measure(options.bundle, manifest, options.out, selection, **settings), options.out)
 
 
 def _evaluate_anyones(options: argparse.Namespace) -> None:
     from m2cnn.evaluate import evaluate_anyones
-    from m2cnn.summary import to_text
 
     settings = {"system": options.system, "missing": options.missing, "replicates": options.replicates}
     settings["prevalence"] = prevalences(options.prevalence)
     summary = evaluate_anyones(options.predictions, options.out, truth=options.truth, **settings)
     for note in summary["context"]["notes"]:
         print(note)
-    print(to_text(summary))
+    _print_result(summary, options.out)
+
+
+def _print_result(summary: dict[str, Any], out: str) -> None:
+    from m2cnn.evaluate import RESULT
+    from m2cnn.summary import to_text
+
+    print(f"{to_text(summary)}{Path(out)}: {', '.join(RESULT)}")
 
 
 def _compare_options(one: argparse.ArgumentParser) -> None:
-    told = "folders with predictions.csv, or anyone's tables; the first is the reference"
+    told = "folders of m2cnn evaluate, runs (their test), or anyone's tables; the first is the reference"
     one.add_argument("folders", nargs="+", metavar="DIR", help=told)
     one.add_argument("--truth", metavar="CSV", help="true grades, for tables that do not carry them")
     one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, UNGRADED, verb
+from m2cnn.cli_verb import OK, UNGRADED, new_file, verb
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
 
@@ -126,7 +126,7 @@ def data_import(options: argparse.Namespace) -> None:
     if taken := {"name", "folder"} & pairs.keys():
         raise SettingError("data import", f'option "{taken.pop()}"', "a column, such as image=FILE_COLUMN")
     imported = import_dataset(options.name, folder, **pairs)
-    out = _new(Path(options.out) if options.out else imported.manifest.root / "manifest.csv")
+    out = new_file(Path(options.out) if options.out else imported.manifest.root / "manifest.csv")
     write_manifest(imported.manifest, out)
     print("\n".join(imported.notes))
     print(f"{out}: {len(imported.manifest)} photographs{_elsewhere(out, imported.manifest.root)}")
@@ -140,7 +140,7 @@ def data_merge(options: argparse.Namespace) -> None:
     if len(roots) != len(options.data):
         raise SettingError("--images", f"{len(roots)} for {len(options.data)} sets", "one folder for each set, or none")
     merged = merge([open_data(spec, root) for spec, root in zip(options.data, roots, strict=True)])
-    out = _new(Path(options.out))
+    out = new_file(Path(options.out))
     write_manifest(merged, out)
     print(f"{out}: {len(merged)} photographs{_elsewhere(out, merged.root)}")
 
@@ -150,19 +150,12 @@ def _elsewhere(out: Path, root: Path) -> str:
     return "" if out.parent.resolve() == root.resolve() else f"; use it with --images {root}"
 
 
-def _new(path: Path) -> Path:
-    """Raises SettingError for a manifest that is there already: its splits and its lockbox would be lost."""
-    if path.exists():
-        raise SettingError(path, "it exists", "a file that is not there yet", "Name another, or remove it yourself.")
-    return path
-
-
 def data_split(options: argparse.Namespace) -> None:
     from m2cnn.data import assign_splits, open_data, write_manifest
 
     proportions = {name: getattr(options, name) for name in ("train", "val", "test")}
     manifest = open_data(options.manifest, options.images)
-    out = _new(Path(options.out)) if options.out else _in_place(options.manifest)
+    out = new_file(Path(options.out)) if options.out else _in_place(options.manifest)
     # What is refused without a look at the photographs, at once.
     assign_splits(manifest, proportions, options.seed, options.lockbox)
     guarded = _guarded(manifest, options, out.with_name(out.stem + "-leaks"))
@@ -204,7 +197,7 @@ def data_kfold(options: argparse.Namespace) -> None:
     paths = [Path(options.out) / f"fold-{number}.csv" for number in range(1, len(folds) + 1)]
     for path, fold in zip(paths, folds, strict=True):
         if not (path.is_file() and path.read_bytes() == manifest_bytes(fold)):  # of a call that was killed
-            _new(path)
+            new_file(path)
     for path, fold in zip(paths, folds, strict=True):
         write_manifest(fold, path)
         held = [row for row in fold if row.split == "val"]
@@ -221,7 +214,7 @@ def data_check(options: argparse.Namespace) -> int:
 
     manifest = read_data(options.manifest, options.images)
     if options.without_leaks:
-        _new(Path(options.without_leaks))
+        new_file(Path(options.without_leaks))
     problems = check_files(manifest)
     hashed = sum(bool(row.sha256) for row in manifest)
     fine = f"all {len(manifest)} photographs are there; the manifest has the hashes of {hashed}, and they hold"
@@ -292,7 +285,7 @@ def data_render(options: argparse.Namespace) -> None:
     )
     path = folder / "manifest.csv"
     if not (path.is_file() and path.read_bytes() == manifest_bytes(manifest)):  # splits in it would be lost
-        write_manifest(manifest, _new(path))
+        write_manifest(manifest, new_file(path))
     print(f"{folder / 'manifest.csv'}: {len(manifest)} photographs of {options.patients} patients")
 
 

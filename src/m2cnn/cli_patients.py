@@ -12,7 +12,7 @@ from m2cnn.predictions import NO_GRADE, Predictions
 
 
 def patients_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("table", metavar="DIR", help="folder with predictions.csv, or anyone's table")
+    one.add_argument("table", metavar="DIR", help="folder of m2cnn evaluate, a run (its test), or anyone's table")
     one.add_argument("--truth", metavar="CSV", help="true grades, where the table does not carry them")
     one.add_argument("--both-eyes", action="store_true", help="a missing eye is as bad as an ungradable one")
     one.add_argument("--scheme", help="english, scottish, etdrs, or FILE.toml: labels beside the grades")

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: exit codes, and a parser that ends with the disclaimer."""
+"""What the verbs of the command line share: exit codes, a file to write, a parser that ends with the disclaimer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
@@ -16,6 +17,13 @@ OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def typed() -> str:
     """The command as it was typed, to be kept beside what it makes."""
     return shlex.join(["m2cnn", *sys.argv[1:]])
+
+
+def new_file(path: Path) -> Path:
+    """Raises SettingError for a file that is there already: what it holds would be lost."""
+    if path.exists():
+        raise SettingError(path, "it exists", "a file that is not there yet", "Name another, or remove it yourself.")
+    return path
 
 
 def prevalence_option(one: argparse.ArgumentParser) -> None:
@@ -42,7 +50,7 @@ def _prevalence(word: str) -> tuple[str, float]:
 
 
 def verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    """A verb's parser; `run` is called with its options. options.parser: the parser of the innermost verb."""
     one = verbs.add_parser(name, help=text, description=text, epilog=DISCLAIMER)
-    if run:
-        one.set_defaults(run=run)
+    one.set_defaults(parser=one, **({"run": run} if run else {}))
     return one

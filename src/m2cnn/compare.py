@@ -23,6 +23,7 @@ from m2cnn.summary import BIASED, Gaps, check_one_system, estimates, gaps_of
 from m2cnn.tables import table_bytes
 from m2cnn.truth import Truth, read_truth
 
+TABLE = "predictions.csv"
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
 CSV_COLUMNS = (
     "system",
@@ -224,27 +225,56 @@ def _refuse_other_truth(
 
 
 def read_run(folder: str | Path, truth: Truth | None = None) -> tuple[str, Reading]:
-    """(name of the folder, its predictions.csv); or a path to anyone's CSV (m2cnn.foreign), named by the file."""
+    """(name of the folder, its predictions.csv or its test's); or a path to anyone's CSV, named by the file.
+
+    Raises DataError where nothing is, and where a folder has no predictions.
+    """
     path = Path(folder)
-    table = path / "predictions.csv" if path.is_dir() else path
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return name, read_anyones(table_of(path), truth)
+
+
+def table_of(path: Path) -> Path:
+    """The table itself, or that of a folder. Raises DataError: as `read_run`."""
+    if not path.exists():
+        expected = "a folder of m2cnn evaluate, a run, or a table of predictions"
+        raise DataError(path, "no such file or folder", expected, "Check the path.")
+    table = measured(path) / TABLE if path.is_dir() else path
     if not table.is_file():
-        raise DataError(
-            path, "no predictions.csv", "a folder of m2cnn evaluate", "Run: m2cnn evaluate BUNDLE --out DIR."
-        )
-    return path.resolve().stem if table is path else path.resolve().name, read_anyones(table, truth)
+        inner = [str(each.parent) for each in sorted(path.glob(f"*/{TABLE}"))]
+        repair = f"Name {' or '.join(inner)}." if inner else "m2cnn evaluate BUNDLE --data DATA --out DIR makes one."
+        raise DataError(path, f"no {TABLE}", "a folder of m2cnn evaluate, or a run with its test", repair)
+    return table
+
+
+def measured(folder: Path) -> Path:
+    """The folder itself, or of a run that was evaluated its test."""
+    inner = folder / "test"
+    return inner if not (folder / TABLE).is_file() and (inner / TABLE).is_file() else folder
 
 
 def compare_folders(
     folders: Sequence[str | Path], replicates: int = 2000, seed: int = 0, truth: str | Path | None = None
 ) -> tuple[Comparison, list[str]]:
-    """Compare folders that hold predictions.csv, or anyone's tables, named by folder, or by path as given where two
-    names are the same; and how the tables were understood.
+    """Compare what `read_run` reads, named by folder, or by path as given where two names are the same; and how the
+    tables were understood.
 
-    truth: a CSV of true grades, for tables that do not carry them.
+    truth: a CSV of true grades, for tables that do not carry them. Raises DataError for a table that is named twice.
     """
+    _refuse_twice(folders)
     known = read_truth(truth) if truth else None
     runs = [read_run(folder, known) for folder in folders]
     names = [name for name, _ in runs]
     unique = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
     tables = [(name, reading.predictions) for name, (_, reading) in zip(unique, runs, strict=True)]
     return compare(tables, replicates, seed), [note for _, reading in runs for note in reading.notes]
+
+
+def _refuse_twice(folders: Sequence[str | Path]) -> None:
+    first: dict[Path, str | Path] = {}
+    for folder in folders:
+        table = table_of(Path(folder)).resolve()
+        if table in first:
+            got = "it is named twice" if str(folder) == str(first[table]) else f"the same table as {first[table]}"
+            raise DataError(folder, got, "another system's predictions", "Name each once.")
+        first[table] = folder

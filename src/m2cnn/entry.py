@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from m2cnn.bundle import framed
+from m2cnn import packaged
+from m2cnn.bundle import framed, load_bundle
 from m2cnn.combine import Combiner
 from m2cnn.data.augment import Augment
 from m2cnn.errors import SettingError, did_you_mean
@@ -14,6 +15,7 @@ from m2cnn.grades import NUM_GRADES
 from m2cnn.models import LADDERS, NetworkSettings
 from m2cnn.models.describe import Description, describe_network
 from m2cnn.models.layer_table import table
+from m2cnn.recipe import load_recipe, recipe_names
 from m2cnn.systems import SYSTEMS, Member, System, described, get
 from m2cnn.wording import words
 from m2cnn.work import passes
@@ -89,12 +91,27 @@ def show(
 
     Raises SettingError for a name, setting, size, cells or part that there is not, SizeError for too small a size.
     """
+    _refuse_no_system(name)
     system = _changed(get(name), settings or {})
     shown = _number(system, member)
     description = _describe(system, system.members[shown], size, cells, part)
     if len(system.members) == 1:
         return Entry(system, (description,), shown, description)
     return Entry(system, tuple(_describe(system, each) for each in system.members), shown, description)
+
+
+def _refuse_no_system(name: str) -> None:
+    """Raises SettingError for a packaged model or a recipe that is no system, and says which one it is of."""
+    if name in SYSTEMS:
+        return
+    if name in packaged.names():
+        system, what, more = load_bundle(packaged.HOME / name).system, "packaged model", f", or m2cnn card {name}"
+    elif name in recipe_names():
+        system, what, more = load_recipe(name).system, "recipe", ""
+    else:
+        return
+    got, repair = f'"{name}" is a {what} of the system {system}', f"m2cnn systems show {system}{more}"
+    raise SettingError("system", got, "a system's name", f"{repair} shows it.")
 
 
 def list_systems() -> str:

@@ -28,7 +28,7 @@ from m2cnn.predictions import Predictions, write_predictions
 from m2cnn.summary import checked_prevalence, summarise, write_metrics
 from m2cnn.truth import read_truth
 
-PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+RESULT = PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 TRAINED_ON = ("refuse", "skip")
 Memory = str | Path | Mapping[str, Seen] | None
 

@@ -223,19 +223,37 @@ def exams(photographs: Iterable[Path], joined: bool = True) -> list[list[Photo]]
 def find_photographs(paths: Iterable[str | Path]) -> list[Path]:
     """Files as named, folders searched through (links to folders are not followed), sorted.
 
-    Nothing that was named is lost: a missing file, a folder that cannot be read or has no photograph stays in the list,
-    and gets its reason when it is graded. Raises DataError for an empty path.
+    Nothing that is there is lost: a file or a folder that cannot be read stays in the list, and gets its reason when it
+    is graded. Raises DataError for an empty path, for one where nothing is, and for a folder without a photograph.
     """
     found: list[Path] = []
     for path in paths:
         if not str(path):
             raise DataError("paths", "an empty path", "a file or a folder", "Is a variable of your shell unset?")
-        found += _below(Path(path)) if Path(path).is_dir() else [Path(path)]
+        if _is_missing(path):
+            repair = "Check the path; nothing was graded."
+            raise DataError(path, "no such file or folder", "a photograph, or a folder of them", repair)
+        found += _below(Path(path)) if os.path.isdir(path) else [Path(path)]
     return found
+
+
+def _is_missing(path: str | Path) -> bool:
+    """Whether nothing is there; what cannot be looked at may be a photograph, and so may a link that leads nowhere."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _below(folder: Path) -> list[Path]:
     unreadable: list[Path] = []
     walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))
     inside = [Path(parent) / name for parent, _, names in walk for name in names]
-    return sorted([p for p in inside if p.suffix.lower() in SUFFIXES] + unreadable) or [folder]
+    found = sorted([p for p in inside if p.suffix.lower() in SUFFIXES] + unreadable)
+    if not found:
+        expected = f"files that end in {', '.join(sorted(SUFFIXES))}"
+        raise DataError(folder, "the folder holds no photographs", expected, "Name another; nothing was graded.")
+    return found

@@ -91,32 +91,43 @@ def table(
     folder: str | Path,
     csv: str | Path | None = None,
     image: str = "image",
-    patient: str = "",
-    eye: str = "",
-    grade: str = "",
-    dme: str = "",
-    quality: str = "",
-    split: str = "",
+    patient: str | None = None,
+    eye: str | None = None,
+    grade: str | None = None,
+    dme: str | None = None,
+    quality: str | None = None,
+    split: str | None = None,
 ) -> Imported:
     """Any CSV, its columns given by name; `folder` has the photographs, image cells may lack the extension.
 
-    csv: by default the only CSV in the folder. An option left empty is a column that the table does not have. Without
-    `patient`, patient and eye come from <patient>_<left|right>, else each photograph is its own patient.
+    csv: by default the only CSV in the folder. None: the column of just the option's own name, where there is one; an
+    empty name: none. Without a patient, patient and eye come from <patient>_<left|right>, else each photograph is its
+    own patient.
     """
     folder = Path(folder)
     path = Path(csv) if csv is not None else only_file(folder, "*.csv", "csv")
-    names = {"patient": patient, "eye": eye, "grade": grade, "dme": dme, "quality": quality, "split": split}
-    names = {ours: theirs for ours, theirs in names.items() if theirs}
+    given = {"patient": patient, "eye": eye, "grade": grade, "dme": dme, "quality": quality, "split": split}
     columns, body = read_table(path)
+    taken = [name for name, theirs in given.items() if theirs is None and name in columns]
+    names = {name: theirs for name, theirs in given.items() if theirs} | {name: name for name in taken}
     need_columns(path.name, columns, (image, *names.values()))
     matching = Matching(path.name, photographs_below(folder))
-    rows = []
+    told, rows = "patient" in names, []
     for place, cells, name in matching.pairs(body, image):
-        from_name = dict(zip(("patient", "eye"), patient_and_eye(name), strict=True)) if not patient else {}
+        from_name = {} if told else dict(zip(("patient", "eye"), patient_and_eye(name), strict=True))
         values = {"image": name, **from_name, **{ours: cells[theirs] for ours, theirs in names.items()}}
         values["eye"] = EYE_OF.get(values.get("eye", "").lower(), values.get("eye", ""))
-        rows.append(row_from_cells(values, place))
-    return imported("table", folder, rows, matching.notes() + ([] if patient else own_patient_note("table", rows)))
+        rows.append(_row(values, place, taken))
+    return imported("table", folder, rows, matching.notes() + ([] if told else own_patient_note("table", rows)))
+
+
+def _row(values: dict[str, str], place: str, taken: list[str]) -> Row:
+    """As `row_from_cells`; its DataError says how to leave out a column that was `taken` for its name alone."""
+    try:
+        return row_from_cells(values, place)
+    except DataError as fault:
+        way = f"Taken for their names: {', '.join(taken)}; the option {taken[0]}= leaves a column out." if taken else ""
+        raise DataError(place, fault.got, fault.expected, f"{fault.repair} {way}".strip()) from None
 
 
 def grade_folders(folder: Path) -> bool:

@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from m2cnn.data.manifest import Manifest
+from m2cnn.data.manifest import OPEN_LOCKBOX, Manifest
 from m2cnn.errors import DataError, LockboxError, SettingError
 
 RECORD = "lockbox.jsonl"
@@ -46,7 +46,7 @@ def lockbox_rows(manifest: Manifest, folder: str | Path) -> tuple[Manifest, list
     digest = manifest.digest()
     records = [record for record in _records(Path(folder) / RECORD) if record["manifest"] == digest]
     if not records:
-        repair = "Open it once all choices are made: open_lockbox(manifest, csv, by, reason)."
+        repair = f"Open it once all choices are made: {OPEN_LOCKBOX}."
         raise LockboxError(folder, f"the lockbox of manifest {digest[:12]} is closed", f"a record in {RECORD}", repair)
     return _locked(manifest), records
 
@@ -54,7 +54,9 @@ def lockbox_rows(manifest: Manifest, folder: str | Path) -> tuple[Manifest, list
 def _locked(manifest: Manifest) -> Manifest:
     rows = tuple(row for row in manifest if row.split == "lockbox")
     if not rows:
-        raise DataError("manifest", "no photograph in the lockbox", "split lockbox", "Use assign_splits first.")
+        raise DataError(
+            "manifest", "no photograph in the lockbox", "split lockbox", "Set one aside: m2cnn data split MANIFEST."
+        )
     return Manifest(rows, manifest.root)
 
 

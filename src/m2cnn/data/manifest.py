@@ -92,6 +92,7 @@ def _is_inside(image: str) -> bool:
     return str(path) == image and not path.is_absolute() and not re.search(r"\\|^\w:|^\.$|(^|/)\.\.(/|$)", image)
 
 
+OPEN_LOCKBOX = "m2cnn data open-lockbox MANIFEST --by WHO --reason WHY"
 LOCKBOX = 0.1  # the share of patients that is set aside
 
 
@@ -180,7 +181,7 @@ class Manifest:
 
 def _wanted(splits: tuple[str, ...]) -> set[str]:
     if "lockbox" in splits:
-        repair = "Open it: open_lockbox(manifest, csv, by, reason), then lockbox_rows(manifest, folder)."
+        repair = f"Open it: {OPEN_LOCKBOX}; then m2cnn evaluate --split lockbox."
         raise LockboxError("manifest", "the lockbox is closed", "train, val, test or all", repair)
     for name in splits:
         if name not in ("all", *SPLITS):
@@ -216,7 +217,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
 def _check_columns(path: Path, columns: list[str]) -> None:
     for name in columns:
         if name not in COLUMNS:
-            repair = f'{did_you_mean(name, COLUMNS)} Other tables: the importer "table" takes columns by name.'
+            way = f"m2cnn data import table FOLDER csv={path} --out NEW.csv makes a manifest of any table"
+            repair = f"{did_you_mean(name, COLUMNS)} Remove the column, or: {way}."
             raise DataError(path.name, f'unknown column "{name}"', "the columns of a manifest", repair)
     for name in REQUIRED:
         if name not in columns:

@@ -23,8 +23,10 @@ def read_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
     """The manifest of a CSV, a run folder, "NAME:FOLDER" (NAME of IMPORTERS), or a folder recognised by its layout.
 
     images: the folder that a CSV's or a run's image paths start from, if it is another than written. Notes of importers
-    go to the log. Raises DataError when nothing fits.
+    go to the log. Raises DataError when nothing fits, and where there is no folder `images`.
     """
+    if images and not Path(images).is_dir():
+        raise DataError(images, "no such folder", "the folder that the image paths start from", "Check --images.")
     path = Path(spec)
     if path.is_file():
         return read_manifest(path, images)
@@ -47,7 +49,8 @@ def recognise(folder: Path) -> str:
     got = f"fits {' and '.join(found)}" if found else "no dataset recognised"
     known = (f"{importer.layout} ({name})" for name, importer in IMPORTERS.items() if importer.layout)
     expected = f"manifest.csv or {', '.join(known)}"
-    raise DataError(folder, got, expected, f"Say which: NAME:{folder}")
+    way = f" Beside a table of grades: m2cnn data import table {folder} csv=CSV image=COLUMN grade=COLUMN makes one."
+    raise DataError(folder, got, expected, f"Say which: NAME:{folder}.{'' if found else way}")
 
 
 def _logged(imported: Imported) -> Manifest:

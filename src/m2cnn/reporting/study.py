@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.compare import read_run
+from m2cnn.compare import measured, read_run
 from m2cnn.data.manifest import Manifest, file_hash
 from m2cnn.data.opening import read_data
 from m2cnn.errors import DataError, SettingError
@@ -87,7 +87,7 @@ def read_study(
     model: that graded.  data, images: as of read_data, the photographs.  groups: a CSV as of read_groups.
     Raises DataError for what cannot be measured, SettingError for a model that did not grade these photographs.
     """
-    folder = _measured(Path(folder))
+    folder = measured(Path(folder))
     name, reading = read_run(folder, read_truth(truth) if truth else None)
     predictions = reading.predictions
     check_one_system(predictions)
@@ -110,12 +110,6 @@ def read_study(
         *(name, table, predictions, replicates, tuple(reading.notes), context, bundle, manifest, labels),
         dict(prevalence or {}),
     )
-
-
-def _measured(folder: Path) -> Path:
-    """The folder itself, or of a run that was evaluated its test."""
-    inner = folder / "test"
-    return inner if not (folder / PREDICTIONS).is_file() and (inner / PREDICTIONS).is_file() else folder
 
 
 def _labels(predictions: Predictions, manifest: Manifest | None) -> dict[str, list[str]]:
