@@ -68,7 +68,10 @@ def test_train_evaluate_compare(capsys, rendered, tmp_path):
     assert code == OK and (tmp_path / "e" / "predictions.csv").exists()
     assert out.endswith(f"{DISCLAIMER}\n{tmp_path / 'e'}: predictions.csv, metrics.json\n")
     code, out, _ = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
-    assert code == OK and "QWK" in out and (tmp_path / "t.csv").exists()
+    assert code == OK and "QWK" in out
+    written = (tmp_path / "t.csv").read_bytes()
+    code, _, err = run(capsys, "compare", tmp_path / "e", tmp_path / "a" / "test", "--csv", tmp_path / "t.csv")
+    assert code == REFUSED and "it exists" in err and (tmp_path / "t.csv").read_bytes() == written
     reference = tmp_path / "a" / "bundle" / "reference.json"
     written = reference.read_bytes()
     code, out, _ = run(capsys, "train", "--resume", "--out", tmp_path / "a")

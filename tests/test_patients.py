@@ -228,6 +228,11 @@ def test_the_command_says_it_all(tmp_path, capsys):
     assert lines[0].startswith("patient,grade,severity,referable,gradable,reason,english")
     assert any(line.startswith(f'dim,,,,false,"{ONE_EYE}",U,') for line in lines)
     assert any(line.startswith("sick,0,0.4000,false,true,,R0,") for line in lines)
+    written = (tmp_path / "people.csv").read_bytes()
+    for name in ("people.csv", "predictions.csv"):
+        assert main(["patients", str(tmp_path), "--csv", str(tmp_path / name)]) == 2
+        assert f"{name}: it exists" in capsys.readouterr().err
+    assert (tmp_path / "people.csv").read_bytes() == written
     assert main(["patients", str(tmp_path), "--scheme", "martian"]) == 2
     assert "martian" in capsys.readouterr().err
 

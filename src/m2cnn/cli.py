@@ -356,17 +356,18 @@ def _compare_options(one: argparse.ArgumentParser) -> None:
     told = "folders of m2cnn evaluate, runs (their test), or anyone's tables; the first is the reference"
     one.add_argument("folders", nargs="+", metavar="DIR", help=told)
     one.add_argument("--truth", metavar="CSV", help="true grades, for tables that do not carry them")
-    one.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
+    one.add_argument("--csv", metavar="FILE", help="also write the table as CSV, into a new file")
 
 
 def compare(options: argparse.Namespace) -> None:
     from m2cnn.compare import compare_folders
 
+    target = new_file(Path(options.csv)) if options.csv else None
     comparison, notes = compare_folders(options.folders, truth=options.truth)
     for note in notes:
         print(note, file=sys.stderr)
-    if options.csv:
-        Path(options.csv).write_text(comparison.to_csv(), encoding="utf-8")
+    if target:
+        target.write_text(comparison.to_csv(), encoding="utf-8")
     print(comparison.to_markdown())
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from m2cnn.bootstrap import shown
-from m2cnn.cli_verb import OK
+from m2cnn.cli_verb import OK, new_file
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions
 
@@ -17,7 +17,7 @@ def patients_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--both-eyes", action="store_true", help="a missing eye is as bad as an ungradable one")
     one.add_argument("--scheme", help="english, scottish, etdrs, or FILE.toml: labels beside the grades")
     one.add_argument("--groups", metavar="CSV", help="image or patient, and columns such as camera, site or age")
-    one.add_argument("--csv", metavar="FILE", help="write a row for each patient")
+    one.add_argument("--csv", metavar="FILE", help="write a row for each patient, into a new file")
     one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
 
 
@@ -27,6 +27,7 @@ def patients(options: argparse.Namespace) -> int:
     from m2cnn.truth import read_truth
 
     scheme = scheme_named(options.scheme) if options.scheme else None
+    target = new_file(Path(options.csv)) if options.csv else None
     _, reading = read_run(options.table, read_truth(options.truth) if options.truth else None)
     photographs = reading.predictions
     people = by_patient(photographs, options.both_eyes)
@@ -39,8 +40,8 @@ def patients(options: argparse.Namespace) -> int:
         _print_groups(options.groups, photographs, options.replicates)
     if scheme:
         _print_scheme(scheme, people)
-    if options.csv:
-        _write(Path(options.csv), people, scheme)
+    if target:
+        _write(target, people, scheme)
     print(DISCLAIMER)
     return OK
 
