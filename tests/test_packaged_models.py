@@ -46,7 +46,7 @@ def test_a_packaged_model_tells_what_it_is_for_and_what_it_is_worth(model):
     assert {point.name for point in bundle.calibration.points} == {HIGH_SENSITIVITY, HIGH_SPECIFICITY}
     assert (bundle.folder / "reference.json").is_file()
     assert read_card(bundle.folder).evidence
-    cuts = " / ".join(f"{cut:g}" for cut in bundle.task.cuts)
+    cuts = " / ".join(f"{cut:.4g}" for cut in bundle.task.cuts)
     assert f"| grades by | severity, cut at {cuts}: not a rounded severity |" in model_card(bundle.folder)
 
 
