@@ -205,12 +205,20 @@ def test_table_takes_columns_of_its_own_names(build):
     assert [(row.split, row.grade, row.patient) for row in kept] == [("", 1, "A"), ("", None, "B")]
     (folder / "labels.csv").write_bytes(text.replace(b"gradable,test", b"gradable,Public"))
     with pytest.raises(
-        DataError, match=r'row 2: split is "Public".* names: patient, .*split; the option patient= leaves'
+        DataError, match=r'row 2: split is "Public".* taken for its name: the option split= leaves it out'
     ):
         import_dataset("table", folder)
     names = ("patient", "eye", "grade", "dme", "quality", "split")
     with pytest.raises(DataError, match=r'row 2: split is "Public"; expected [^.]*\. Known: [^.]*\.$'):
         import_dataset("table", folder, **dict(zip(names, names, strict=True)))
+
+
+def test_table_says_which_column_it_did_not_take_and_reads_an_eye_that_is_not_told_from_the_name(build):
+    folder = build("5_left.png", "5_right.png", **{"x.csv": b"image,eye,Grade\n5_left,,1\n5_right,OD,2\n"})
+    imported = import_dataset("table", folder)
+    assert rows_of(imported) == [("5_left.png", "5", "left", None, ""), ("5_right.png", "5", "right", None, "")]
+    assert 'column "Grade" was not taken: grade=Grade takes it' in imported.notes
+    assert rows_of(import_dataset("table", folder, grade="Grade"))[0] == ("5_left.png", "5", "left", 1, "")
 
 
 def test_table_takes_patient_and_eye_from_names_else_each_its_own(build):
@@ -280,9 +288,9 @@ def test_opening_a_manifest_a_run_and_a_dataset(build, tmp_path_factory, caplog)
         (
             ("a.png",),
             r"no dataset recognised; expected manifest.csv or trainLabels.csv .*\(eyepacs\), .*folders named by grade.*"
-            r"Say which: NAME:(.*)\. Beside a table of grades: m2cnn data import table \1 csv=CSV image=COLUMN grade=",
+            r"Say which, as NAME:(.*), or make a manifest of a table of grades: m2cnn data import table \1 csv=CSV ",
         ),
-        (("trainLabels.csv", "Mild/a.png"), r"fits eyepacs and folders; .*Say which: NAME:[^ ]*\.$"),
+        (("trainLabels.csv", "Mild/a.png"), r"fits eyepacs and folders; .*Say which, as NAME:[^ ]*$"),
     ],
 )
 def test_a_folder_that_no_or_two_importers_know(build, names, message):

@@ -157,7 +157,7 @@ def test_selections_that_are_refused(tmp_path):
         ("image,patient,levl\na,1,0\n", 'unknown column "levl"'),
         (
             "image,patient,grades\na,1,0\n",
-            'unknown column "grades".*"grade".*Remove the column, or: m2cnn data import table FOLDER csv',
+            'unknown column "grades".*"grade".*Remove the column, or .*: m2cnn data import table FOLDER csv',
         ),
         ("image,grade\na,1\n", 'no column "patient".*Its columns: image, grade'),
         ("image,patient,image\na,1,b\n", 'column "image" stands twice'),

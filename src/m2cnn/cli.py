@@ -35,6 +35,7 @@ from m2cnn.cli_verb import (
     REFUSED,
     UNGRADED,
     new_file,
+    new_table,
     prevalence_option,
     prevalences,
     typed,
@@ -124,7 +125,7 @@ def grade(options: argparse.Namespace) -> int:
         raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
-    target = new_file(Path(options.csv)) if options.csv else os.devnull
+    target = new_table(Path(options.csv)) if options.csv else os.devnull
     photographs = find_photographs(options.paths)
     grader = Grader.load(options.model or DEFAULT, options.backend)
     with open(target, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -362,7 +363,7 @@ def _compare_options(one: argparse.ArgumentParser) -> None:
 def compare(options: argparse.Namespace) -> None:
     from m2cnn.compare import compare_folders
 
-    target = new_file(Path(options.csv)) if options.csv else None
+    target = new_table(Path(options.csv)) if options.csv else None
     comparison, notes = compare_folders(options.folders, truth=options.truth)
     for note in notes:
         print(note, file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from m2cnn.bootstrap import shown
-from m2cnn.cli_verb import OK, new_file
+from m2cnn.cli_verb import OK, new_table
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions
 
@@ -27,7 +27,7 @@ def patients(options: argparse.Namespace) -> int:
     from m2cnn.truth import read_truth
 
     scheme = scheme_named(options.scheme) if options.scheme else None
-    target = new_file(Path(options.csv)) if options.csv else None
+    target = new_table(Path(options.csv)) if options.csv else None
     _, reading = read_run(options.table, read_truth(options.truth) if options.truth else None)
     photographs = reading.predictions
     people = by_patient(photographs, options.both_eyes)

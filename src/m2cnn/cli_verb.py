@@ -26,6 +26,11 @@ def new_file(path: Path) -> Path:
     return path
 
 
+def new_table(path: Path) -> Path:
+    """As `new_file`, but a pipe or a device, such as /dev/stdout, loses nothing and may be there."""
+    return path if path.exists() and not path.is_file() and not path.is_dir() else new_file(path)
+
+
 def prevalence_option(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--prevalence",

@@ -105,13 +105,16 @@ def _refuse_no_system(name: str) -> None:
     if name in SYSTEMS:
         return
     if name in packaged.names():
-        system, what, more = load_bundle(packaged.HOME / name).system, "packaged model", f", or m2cnn card {name}"
+        system, what, more = load_bundle(packaged.HOME / name).system, "packaged model", f"; m2cnn card {name}, its own"
     elif name in recipe_names():
-        system, what, more = load_recipe(name).system, "recipe", ""
+        system, what, more = load_recipe(name).system, "recipe", ", which the recipe may change"
     else:
         return
-    got, repair = f'"{name}" is a {what} of the system {system}', f"m2cnn systems show {system}{more}"
-    raise SettingError("system", got, "a system's name", f"{repair} shows it.")
+    got, repair = (
+        f'"{name}" is a {what} of the system {system}',
+        f"m2cnn systems show {system} shows the system's networks",
+    )
+    raise SettingError("system", got, "a system's name", f"{repair}{more}.")
 
 
 def list_systems() -> str:

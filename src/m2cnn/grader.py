@@ -231,7 +231,7 @@ def find_photographs(paths: Iterable[str | Path]) -> list[Path]:
         if not str(path):
             raise DataError("paths", "an empty path", "a file or a folder", "Is a variable of your shell unset?")
         if _is_missing(path):
-            repair = "Check the path; nothing was graded."
+            repair = "Check the path; nothing was done."
             raise DataError(path, "no such file or folder", "a photograph, or a folder of them", repair)
         found += _below(Path(path)) if os.path.isdir(path) else [Path(path)]
     return found
@@ -255,5 +255,7 @@ def _below(folder: Path) -> list[Path]:
     found = sorted([p for p in inside if p.suffix.lower() in SUFFIXES] + unreadable)
     if not found:
         expected = f"files that end in {', '.join(sorted(SUFFIXES))}"
-        raise DataError(folder, "the folder holds no photographs", expected, "Name another; nothing was graded.")
+        raise DataError(
+            folder, "the folder holds no photographs", expected, "Name another; links to folders are not followed."
+        )
     return found

@@ -101,8 +101,8 @@ def table(
     """Any CSV, its columns given by name; `folder` has the photographs, image cells may lack the extension.
 
     csv: by default the only CSV in the folder. None: the column of just the option's own name, where there is one; an
-    empty name: none. Without a patient, patient and eye come from <patient>_<left|right>, else each photograph is its
-    own patient.
+    empty name: none. Without a patient, patient and eye come from <patient>_<left|right>, where a column "eye" that was
+    taken for its name has nothing to say, else each photograph is its own patient.
     """
     folder = Path(folder)
     path = Path(csv) if csv is not None else only_file(folder, "*.csv", "csv")
@@ -113,12 +113,15 @@ def table(
     need_columns(path.name, columns, (image, *names.values()))
     matching = Matching(path.name, photographs_below(folder))
     told, rows = "patient" in names, []
+    missed = [(name, each) for name in set(given) - set(names) for each in columns if each.lower() == name != each]
     for place, cells, name in matching.pairs(body, image):
         from_name = {} if told else dict(zip(("patient", "eye"), patient_and_eye(name), strict=True))
-        values = {"image": name, **from_name, **{ours: cells[theirs] for ours, theirs in names.items()}}
+        own = {ours: cells[theirs] for ours, theirs in names.items() if cells[theirs] or ours not in taken}
+        values = {"image": name, **from_name, **own}
         values["eye"] = EYE_OF.get(values.get("eye", "").lower(), values.get("eye", ""))
         rows.append(_row(values, place, taken))
-    return imported("table", folder, rows, matching.notes() + ([] if told else own_patient_note("table", rows)))
+    notes = matching.notes() + [f'column "{each}" was not taken: {name}={each} takes it' for name, each in missed]
+    return imported("table", folder, rows, notes + ([] if told else own_patient_note("table", rows)))
 
 
 def _row(values: dict[str, str], place: str, taken: list[str]) -> Row:
@@ -126,7 +129,8 @@ def _row(values: dict[str, str], place: str, taken: list[str]) -> Row:
     try:
         return row_from_cells(values, place)
     except DataError as fault:
-        way = f"Taken for their names: {', '.join(taken)}; the option {taken[0]}= leaves a column out." if taken else ""
+        blamed = next((name for name in taken if fault.got.startswith(f"{name} ")), "")
+        way = f"The column was taken for its name: the option {blamed}= leaves it out." if blamed else ""
         raise DataError(place, fault.got, fault.expected, f"{fault.repair} {way}".strip()) from None
 
 

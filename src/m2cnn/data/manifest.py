@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -217,8 +218,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
 def _check_columns(path: Path, columns: list[str]) -> None:
     for name in columns:
         if name not in COLUMNS:
-            way = f"m2cnn data import table FOLDER csv={path} --out NEW.csv makes a manifest of any table"
-            repair = f"{did_you_mean(name, COLUMNS)} Remove the column, or: {way}."
+            way = f"m2cnn data import table FOLDER csv={shlex.quote(str(path))} --out NEW.csv"
+            repair = f"{did_you_mean(name, COLUMNS)} Remove the column, or have a manifest made without it: {way}."
             raise DataError(path.name, f'unknown column "{name}"', "the columns of a manifest", repair)
     for name in REQUIRED:
         if name not in columns:

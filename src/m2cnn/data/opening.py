@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 
 from m2cnn.data.imported import AS_PUBLISHED, Imported
@@ -49,8 +50,9 @@ def recognise(folder: Path) -> str:
     got = f"fits {' and '.join(found)}" if found else "no dataset recognised"
     known = (f"{importer.layout} ({name})" for name, importer in IMPORTERS.items() if importer.layout)
     expected = f"manifest.csv or {', '.join(known)}"
-    way = f" Beside a table of grades: m2cnn data import table {folder} csv=CSV image=COLUMN grade=COLUMN makes one."
-    raise DataError(folder, got, expected, f"Say which: NAME:{folder}.{'' if found else way}")
+    made = f"m2cnn data import table {shlex.quote(str(folder))} csv=CSV image=COLUMN grade=COLUMN"
+    way = "" if found else f", or make a manifest of a table of grades: {made}"
+    raise DataError(folder, got, expected, f"Say which, as NAME:{folder}{way}")
 
 
 def _logged(imported: Imported) -> Manifest:
