@@ -8,12 +8,12 @@ import pytest
 
 from m2cnn.bootstrap import kappa_replicates, paired_difference
 from m2cnn.cli import OK, REFUSED, main
-from m2cnn.compare import CSV_COLUMNS, TABLE, compare, compare_folders
+from m2cnn.compare import CSV_COLUMNS, compare, compare_folders
 from m2cnn.errors import DataError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.panel import METRICS
-from m2cnn.predictions import Predictions, write_predictions
+from m2cnn.predictions import PREDICTIONS, Predictions, write_predictions
 from m2cnn.summary import summarise
 
 N = 120
@@ -199,18 +199,18 @@ def test_verbs_that_read_predictions_say_what_is_missing(verb, tmp_path, capsys)
     assert main([verb, str(tmp_path / "gone")]) == REFUSED
     err = capsys.readouterr().err
     assert f"{tmp_path / 'gone'}: no such file or folder; expected a folder of m2cnn evaluate" in err
-    assert TABLE not in err
+    assert PREDICTIONS not in err
     assert main([verb, str(tmp_path)]) == REFUSED
     assert "m2cnn evaluate BUNDLE --data DATA --out DIR makes one" in capsys.readouterr().err
-    write_predictions(GOOD, tmp_path / "run/test" / TABLE)
+    write_predictions(GOOD, tmp_path / "run/test" / PREDICTIONS)
     assert main([verb, str(tmp_path / "run"), *([] if verb == "compare" else ["--replicates", "20"])]) == OK
 
 
 def test_a_table_is_not_compared_with_itself(tmp_path):
     run = tmp_path / "run"
-    write_predictions(GOOD, run / "test" / TABLE)
+    write_predictions(GOOD, run / "test" / PREDICTIONS)
     with pytest.raises(DataError, match=rf"{run}: it is named twice; expected another .* Name each once\.$"):
         compare_folders([run, run])
-    for other in (run / "test", run / "test" / TABLE, tmp_path / "run/../run"):
+    for other in (run / "test", run / "test" / PREDICTIONS, tmp_path / "run/../run"):
         with pytest.raises(DataError, match=rf"{other}: the same table as {run}; expected another"):
             compare_folders([run, other])

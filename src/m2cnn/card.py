@@ -21,9 +21,9 @@ from m2cnn.card_groups import Group, groups_of
 from m2cnn.checks import check_keys
 from m2cnn.data.manifest import file_hash, read_manifest
 from m2cnn.errors import DataError, SettingError
-from m2cnn.evaluate import METRICS, PREDICTIONS
+from m2cnn.evaluate import METRICS
 from m2cnn.grades import ENDPOINTS
-from m2cnn.predictions import NO_GRADE, Predictions, read_predictions
+from m2cnn.predictions import NO_GRADE, PREDICTIONS, Predictions, read_predictions
 from m2cnn.summary import SCHEMA as SUMMARY_SCHEMA
 from m2cnn.summary import read_metrics
 from m2cnn.synthetic.dataset import SOURCE

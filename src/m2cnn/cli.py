@@ -125,7 +125,7 @@ def grade(options: argparse.Namespace) -> int:
         raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
-    target = new_table(Path(options.csv)) if options.csv else os.devnull
+    target = new_table(options.csv) or os.devnull
     photographs = find_photographs(options.paths)
     grader = Grader.load(options.model or DEFAULT, options.backend)
     with open(target, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -363,7 +363,7 @@ def _compare_options(one: argparse.ArgumentParser) -> None:
 def compare(options: argparse.Namespace) -> None:
     from m2cnn.compare import compare_folders
 
-    target = new_table(Path(options.csv)) if options.csv else None
+    target = new_table(options.csv)
     comparison, notes = compare_folders(options.folders, truth=options.truth)
     for note in notes:
         print(note, file=sys.stderr)

@@ -27,7 +27,7 @@ def patients(options: argparse.Namespace) -> int:
     from m2cnn.truth import read_truth
 
     scheme = scheme_named(options.scheme) if options.scheme else None
-    target = new_table(Path(options.csv)) if options.csv else None
+    target = new_table(options.csv)
     _, reading = read_run(options.table, read_truth(options.truth) if options.truth else None)
     photographs = reading.predictions
     people = by_patient(photographs, options.both_eyes)

@@ -26,8 +26,13 @@ def new_file(path: Path) -> Path:
     return path
 
 
-def new_table(path: Path) -> Path:
-    """As `new_file`, but a pipe or a device, such as /dev/stdout, loses nothing and may be there."""
+def new_table(asked: str | None) -> Path | None:
+    """As `new_file`, None where none is asked for; a pipe or a device, such as /dev/stdout, loses nothing and may be
+    there.
+    """
+    if not asked:
+        return None
+    path = Path(asked)
     return path if path.exists() and not path.is_file() and not path.is_dir() else new_file(path)
 
 

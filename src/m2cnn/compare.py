@@ -17,13 +17,12 @@ from m2cnn.grades import DISCLAIMER
 from m2cnn.intervals import holm
 from m2cnn.metrics import Floats
 from m2cnn.panel import METRICS, TITLES, panel
-from m2cnn.predictions import NO_GRADE, Predictions
+from m2cnn.predictions import NO_GRADE, PREDICTIONS, Predictions
 from m2cnn.reliability import ece_difference
 from m2cnn.summary import BIASED, Gaps, check_one_system, estimates, gaps_of
 from m2cnn.tables import table_bytes
 from m2cnn.truth import Truth, read_truth
 
-TABLE = "predictions.csv"
 SHOWN = ("qwk", "accuracy", "mse", "mae", "referable_auc", "referable_sensitivity", "referable_specificity")
 CSV_COLUMNS = (
     "system",
@@ -239,18 +238,18 @@ def table_of(path: Path) -> Path:
     if not path.exists():
         expected = "a folder of m2cnn evaluate, a run, or a table of predictions"
         raise DataError(path, "no such file or folder", expected, "Check the path.")
-    table = measured(path) / TABLE if path.is_dir() else path
+    table = measured(path) / PREDICTIONS if path.is_dir() else path
     if not table.is_file():
-        inner = [str(each.parent) for each in sorted(path.glob(f"*/{TABLE}"))]
+        inner = [str(each.parent) for each in sorted(path.glob(f"*/{PREDICTIONS}"))]
         repair = f"Name {' or '.join(inner)}." if inner else "m2cnn evaluate BUNDLE --data DATA --out DIR makes one."
-        raise DataError(path, f"no {TABLE}", "a folder of m2cnn evaluate, or a run with its test", repair)
+        raise DataError(path, f"no {PREDICTIONS}", "a folder of m2cnn evaluate, or a run with its test", repair)
     return table
 
 
 def measured(folder: Path) -> Path:
     """The folder itself, or of a run that was evaluated its test."""
     inner = folder / "test"
-    return inner if not (folder / TABLE).is_file() and (inner / TABLE).is_file() else folder
+    return inner if not (folder / PREDICTIONS).is_file() and (inner / PREDICTIONS).is_file() else folder
 
 
 def compare_folders(

@@ -28,7 +28,7 @@ from m2cnn.errors import SettingError
 from m2cnn.paper.evidence import WHOLE, read_kept
 from m2cnn.paper.grid import Cell
 from m2cnn.paper.running import Job, Plan, Table
-from m2cnn.predictions import Predictions, told_sources, write_predictions
+from m2cnn.predictions import PREDICTIONS, Predictions, told_sources, write_predictions
 from m2cnn.recipe import Recipe
 from m2cnn.summary import summarise, write_metrics
 from m2cnn.tables import write_atomically
@@ -109,7 +109,7 @@ _COLUMNS = [field.name for field in fields(Predictions)]
 def _kept(folder: Path, table: Predictions, replicates: int, context: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(table, replicates, context=context)
-    write_predictions(replace(table, place=None), folder / "predictions.csv")
+    write_predictions(replace(table, place=None), folder / PREDICTIONS)
     write_metrics(summary, folder / "metrics.json")
     return summary
 

@@ -110,11 +110,9 @@ def _refuse_no_system(name: str) -> None:
         system, what, more = load_recipe(name).system, "recipe", ", which the recipe may change"
     else:
         return
-    got, repair = (
-        f'"{name}" is a {what} of the system {system}',
-        f"m2cnn systems show {system} shows the system's networks",
-    )
-    raise SettingError("system", got, "a system's name", f"{repair}{more}.")
+    got = f'"{name}" is a {what} of the system {system}'
+    repair = f"m2cnn systems show {system} shows the system's networks{more}."
+    raise SettingError("system", got, "a system's name", repair)
 
 
 def list_systems() -> str:

@@ -24,11 +24,12 @@ from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
-from m2cnn.predictions import Predictions, write_predictions
+from m2cnn.predictions import PREDICTIONS, Predictions, write_predictions
 from m2cnn.summary import checked_prevalence, summarise, write_metrics
 from m2cnn.truth import read_truth
 
-RESULT = PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+METRICS = "metrics.json"
+RESULT = (PREDICTIONS, METRICS)
 TRAINED_ON = ("refuse", "skip")
 Memory = str | Path | Mapping[str, Seen] | None
 

@@ -241,10 +241,8 @@ def _is_missing(path: str | Path) -> bool:
     """Whether nothing is there; what cannot be looked at may be a photograph, and so may a link that leads nowhere."""
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as fault:
+        return isinstance(fault, FileNotFoundError | NotADirectoryError)
     return False
 
 

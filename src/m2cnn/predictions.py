@@ -18,6 +18,7 @@ from m2cnn.errors import DataError, did_you_mean
 from m2cnn.grades import NUM_GRADES
 from m2cnn.tables import open_table, table_bytes, write_atomically
 
+PREDICTIONS = "predictions.csv"  # what the table is called in a folder of results
 PROBABILITY_COLUMNS = tuple(f"p{grade}" for grade in range(NUM_GRADES))
 TEXTS = ("image", "patient", "eye", "split", "reason", "system", "bundle")
 COLUMNS = (

@@ -56,7 +56,7 @@ from m2cnn.lock import LOCK, alone
 from m2cnn.models import PlainSettings
 from m2cnn.models.weights import weights_file
 from m2cnn.part import MakeBar, Part, at, name_of, precision_of, train_part
-from m2cnn.predictions import write_predictions
+from m2cnn.predictions import PREDICTIONS, write_predictions
 from m2cnn.recalibrate import recalibrate
 from m2cnn.recipe import Recipe, check_stages, recipe_from_dict
 from m2cnn.systems import Member, System, described, get
@@ -349,5 +349,5 @@ def _with_pseudo_labels(run: Run, part: Part, before: dict[str, Bundle], cache: 
     write_atomically(first.folder / KNOWN, (run.folder / KNOWN).read_bytes())
     grader = Grader.load(_joined(first, before, cache).folder)
     said = predict(grader, Manifest(ungraded, run.manifest.root))
-    write_predictions(said, first.folder / "predictions.csv")
+    write_predictions(said, first.folder / PREDICTIONS)
     return pseudo_labelled(run.manifest, said)

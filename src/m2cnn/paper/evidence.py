@@ -23,7 +23,7 @@ from m2cnn.data.manifest import read_manifest
 from m2cnn.grades import NUM_GRADES
 from m2cnn.paper.grid import Cell, part_work, parts_of
 from m2cnn.part import METRICS, name_of, read_history
-from m2cnn.predictions import NO_GRADE, Predictions, read_predictions, write_predictions
+from m2cnn.predictions import NO_GRADE, PREDICTIONS, Predictions, read_predictions, write_predictions
 from m2cnn.tables import write_atomically, write_json
 from m2cnn.tasks import ROUNDING_CUTS, Classification, Task
 from m2cnn.train import ENVIRONMENT, MANIFEST
@@ -74,7 +74,7 @@ def is_kept(out: Path, run: str) -> bool:
 def keep(out: Path, run: str, folder: Path, cell: Cell, seed: int, after: float = 0.0) -> None:
     """Copy from a finished run folder what the report needs; the facts last, so that half a copy is none."""
     bundle, home = load_bundle(folder), evidence_of(out, run)
-    said = {split: folder / split / "predictions.csv" for split in SPLITS}
+    said = {split: folder / split / PREDICTIONS for split in SPLITS}
     tables = {split: read_predictions(path) for split, path in said.items() if path.is_file()}
     home.mkdir(parents=True, exist_ok=True)
     for decode in cell.decodes:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.compare import measured, read_run
+from m2cnn.compare import measured, read_run, table_of
 from m2cnn.data.manifest import Manifest, file_hash
 from m2cnn.data.opening import read_data
 from m2cnn.errors import DataError, SettingError
-from m2cnn.evaluate import METRICS, PREDICTIONS
+from m2cnn.evaluate import METRICS
 from m2cnn.patients import by_patient
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.subgroups import Group, graded_rows, groups_of, read_groups
@@ -105,9 +105,8 @@ def read_study(
         raise SettingError("report --model", got, f"photographs that model {bundle.hash} graded", "Name that model.")
     manifest = graded_rows(read_data(data, images), predictions, data) if data else None
     labels = _labels(predictions, manifest) | (read_groups(groups, predictions) if groups else {})
-    table = folder / PREDICTIONS if folder.is_dir() else folder
     return Study(
-        *(name, table, predictions, replicates, tuple(reading.notes), context, bundle, manifest, labels),
+        *(name, table_of(folder), predictions, replicates, tuple(reading.notes), context, bundle, manifest, labels),
         dict(prevalence or {}),
     )
 
