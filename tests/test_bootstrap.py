@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
 
 from m2cnn import bootstrap as b
 from m2cnn.errors import DataError, SettingError
@@ -94,6 +96,49 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_percentiles_by_hand():
     assert b.interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
     assert b.interval([2.0]) == (2.0, 2.0)
+
+
+def test_the_score_interval_of_independent_patients_is_wilsons():
+    rng = np.random.default_rng(3)
+    for share, patients in ((0.5, 30), (0.9, 50), (0.98, 200)):
+        drawn = rng.binomial(patients, share, 400_000) / patients
+        ours, wilson = b.score_interval(share, drawn), proportion_confint(share * patients, patients, method="wilson")
+        assert ours == pytest.approx(wilson, abs=5e-4)
+    few = b.score_interval(0.9, drawn, freedom=4)
+    wide = b.score_interval(0.9, drawn)
+    assert few[0] < wide[0] and few[1] > wide[1]
+    assert b.score_interval(0.9, drawn, level=0.99)[0] < wide[0]
+
+
+def test_replicates_that_tell_nothing_give_no_score_interval():
+    for value, replicates in ((0.5, [0.5] * 9), (1.0, [1.0, 0.9]), (0.5, []), (0.5, [0.4, 0.6, *[np.nan] * 5])):
+        assert np.isnan(b.score_interval(value, replicates)).all()
+    assert np.isnan(b.score_interval(0.5, [0.4, 0.6], freedom=0)).all()  # one pair of patients
+
+
+def test_where_nearly_nobody_is_wrong_the_score_interval_holds_and_percentiles_do_not():
+    """400 studies of 150 patients with two alike eyes, of which 2.4 % are called wrongly."""
+    rng, held = np.random.default_rng(5), np.zeros(2)
+    true = 1 - 0.03 * 0.8
+    for study in range(400):
+        wrong = rng.binomial(2, 0.8 * (rng.random(150) < 0.03)) / 2
+        drawn = b.bootstrap(lambda counts, wrong=wrong: (1 - counts @ wrong / 150)[:, None], 150, 200, study)[:, 0]
+        value = float(1 - wrong.mean())
+        bounds = [b.interval(drawn), b.share_interval(value, drawn, 150)]
+        held += [low <= true <= high for low, high in bounds]
+    percentiles, score = held / 400
+    assert percentiles < 0.92 < 0.93 <= score <= 0.98
+
+
+def test_an_area_of_one_is_no_certainty():
+    """Who ranks a pair rightly with a chance of 0.9 has an area of 0.9; of 8 ill and 8 well all are right too often."""
+    low, high = b.share_interval(1.0, [1.0] * 50, 8, freedom=7)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)
+    assert b.share_interval(0.0, [0.0] * 50, 8, freedom=7) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)))
+    # With the area at that bound, all pairs are ranked rightly in no more than 2.5 % of studies.
+    rng, apart = np.random.default_rng(0), 2**0.5 * special.ndtri(low)
+    ill, well = rng.normal(apart, 1, (20_000, 8)), rng.normal(0, 1, (20_000, 8))
+    assert 0 < (ill.min(1) > well.max(1)).mean() <= 0.025
 
 
 def test_undefined_replicates_are_left_out_up_to_a_tenth():

@@ -234,7 +234,7 @@ def test_without_grades_3_and_4_nothing_is_claimed_of_them(model, tmp_path):
     assert "grades 3 and 4 that was referred: not measured." in text
     numbers = section(model_card(model.folder), "What was measured")
     assert "| sensitivity, grade 0 | 1.000 (0.025 to 1.000) |" in numbers
-    assert "| QWK | " in numbers and "(no interval: too few patients) |" in numbers
+    assert "| QWK | " in numbers and "(no interval can be told) |" in numbers
     assert "| sensitivity, grade 4 | not measured |" in numbers
 
 

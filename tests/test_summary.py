@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from m2cnn import metrics
-from m2cnn.bootstrap import bootstrap, interval, kappa_replicates
+from m2cnn.bootstrap import METHOD, bootstrap, interval, kappa_replicates, score_interval
 from m2cnn.endpoints import macro_f1, predictive_values, rates_of_endpoint, rates_per_grade
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import DISCLAIMER
@@ -110,7 +110,7 @@ def test_counts_and_origin(table, summary):
     assert summary["n_scored"] == (known & table.gradable).sum()
     assert summary["bootstrap"] == {
         "unit": "patient",
-        "method": "percentile",
+        "method": METHOD,
         "level": 0.95,
         "patients": len(set(table.patient[known])),
         "replicates": 200,
@@ -129,6 +129,37 @@ def test_intervals_are_the_bootstrap_of_patients(summary):
     for name, entry in summary["metrics"].items():
         # Of a calibration error it may end below the value, which is too large.
         assert entry["low"] < entry["high"] and (name in BIASED or entry["low"] < entry["value"] < entry["high"]), name
+
+
+def test_shares_areas_and_f1_have_score_intervals(table):
+    statistic, found = panel(table), summarise(table, 300, 2)["metrics"]
+    drawn, values = bootstrap(statistic, statistic.patients, 300, 2), statistic.values()
+    both = table.grade[table.gradable & (table.grade >= 0)] >= 2
+    who = table.patient[table.gradable & (table.grade >= 0)]
+    ill, well = set(who[both]), set(who[~both])
+    pairs = min(len(ill), len(well), len(ill | well) // 2)
+    assert statistic.pairs_of_areas()["referable_auc"] == pairs
+    for name in ("referable_sensitivity", "any_npv", "accuracy", "macro_f1", "f1_grade_2", "referable_brier"):
+        k = METRICS.index(name)
+        bounds = score_interval(values[k], drawn[:, k])
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(bounds), name
+    for name in ("referable_auc", "referable_average_precision"):
+        k = METRICS.index(name)
+        bounds = score_interval(values[k], drawn[:, k], pairs - 1)
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(bounds), name
+
+
+def test_nothing_wrong_is_no_certainty():
+    """Twelve patients of one eye, five of them referable: five pairs with nobody in common, all ranked rightly."""
+    grade = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4])
+    alone = [f"p{k}" for k in range(12)]
+    p = predictions(6, refuse=0, unknown=0, grade=grade, decoded=grade, severity=grade.astype(float), patient=alone)
+    found = summarise(p, 200)["metrics"]
+    assert found["referable_auc"] == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 5)), "high": 1.0}
+    assert found["any_auc"]["low"] == pytest.approx(0.025 ** (1 / 4))
+    assert found["qwk"] == {"value": 1.0, "low": None, "high": None}
+    assert found["referable_average_precision"] == {"value": 1.0, "low": None, "high": None}
+    assert found["mse"] == {"value": 0.0, "low": None, "high": None}
 
 
 def test_the_interval_of_a_calibration_error_is_that_of_its_gaps(table):

@@ -13,14 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import NUM_GRADES
 from m2cnn.metrics import Floats, check_grades, check_lengths, kappa_of_confusion
 
+Interval = tuple[float, float]
 Statistic = Callable[[Floats], Floats]  # counts (R, P) of how often each patient was drawn -> values (R, K)
 
 LEVEL = 0.95
+# How the intervals of metrics.json come about, for those who read them; see `interval`, `score_interval`, and
+# m2cnn.reliability for the bounds.
+METHOD = (
+    "percentiles for kappas and errors of the severity, Wilson's score with the samples' standard error for shares, "
+    "areas under curves, F1 and Brier score, exact binomial ones where a share is 0 or 1, bounds for calibration errors"
+)
 CHUNK_CELLS = 1 << 20  # 8 MiB of counts at a time, whatever the number of replicates
 MOST_UNDEFINED = 0.1  # of the replicates; see `interval`
 
@@ -119,7 +127,7 @@ def as_confusion(cells: Floats) -> Floats:
     return cells.reshape(*cells.shape[:-1], NUM_GRADES, NUM_GRADES)
 
 
-def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+def interval(replicates: ArrayLike, level: float = LEVEL) -> Interval:
     """Percentile interval of (R,) replicates, of those that are defined.
 
     A replicate is NaN when its resample cannot show the statistic, as when no patient of a rare grade was drawn. Such
@@ -133,20 +141,66 @@ def interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]
     return float(low), float(high)
 
 
-def share_interval(value: float, replicates: ArrayLike, patients: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a share of the photographs that `patients` patients have.
+def score_interval(value: float, replicates: ArrayLike, freedom: float = np.inf, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a value between 0 and 1 whose standard error the (R,) replicates tell.
+
+    Percentiles are too narrow and too near the middle where nearly nobody is wrong or few are ill. Here the value is
+    taken for a share of as many independent patients as would vary that much: the effective number, Kish, Survey
+    Sampling, 1965; with Wilson's interval, Franco et al., J Surv Stat Methodol 2019;7:334.
+    freedom: degrees of freedom of the error (Student's t), where it is estimated from few.
+    NaN where too many replicates are undefined, as of `interval`, and where they do not differ: that tells nothing.
+
+    >>> drawn = np.random.default_rng(0).binomial(50, 0.9, 100_000) / 50  # 50 patients: Wilson has 0.786 to 0.957
+    >>> [round(bound, 2) for bound in score_interval(0.9, drawn)]
+    [0.79, 0.96]
+    """
+    spread = float(np.std(defined, ddof=1)) if len(defined := _defined(replicates)) > 1 else 0.0
+    if not (0 < value < 1 and spread > 1e-12 and freedom > 0):
+        check_level(level)
+        return float("nan"), float("nan")
+    reach = normal_quantile(level) if np.isinf(freedom) else float(special.stdtrit(freedom, (1 + level) / 2))
+    low, high = score_bounds(value, value * (1 - value) / spread**2, reach)
+    return float(low), float(high)
+
+
+def score_bounds(share: ArrayLike, number: ArrayLike, reach: float) -> tuple[Floats, Floats]:
+    """Wilson's score interval of shares (...) of numbers (...); reach: standard errors to either side."""
+    p, n, z2 = np.asarray(share, np.float64), np.asarray(number, np.float64), reach**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (p + z2 / n / 2) / (1 + z2 / n)
+        half = np.sqrt(z2 / n * (p * (1 - p) + z2 / n / 4)) / (1 + z2 / n)
+    return np.clip(middle - half, 0, 1)[()], np.clip(middle + half, 0, 1)[()]
+
+
+def share_interval(
+    value: float, replicates: ArrayLike, patients: int, freedom: float = np.inf, level: float = LEVEL
+) -> Interval:
+    """The interval of a share of the photographs that `patients` patients have: `score_interval`.
 
     Where none or all have it, every resample says the same, which is no certainty: the interval is then the exact one
     of a binomial over those patients (Clopper-Pearson), as if the photographs of a patient were one.
+    An area under the ROC curve is a share too, of the pairs of an ill and a healthy photograph that are ranked
+    rightly. Then `patients` is the number of pairs of patients that have none in common: that all of them are ranked
+    rightly is likelier than that all pairs are, so the interval at 0 and 1 is never too narrow. freedom: pairs less 1.
 
     >>> [round(bound, 3) for bound in share_interval(1.0, [1.0, 1.0], 15)]
     [0.782, 1.0]
     """
     if value not in (0.0, 1.0) or not patients:
-        return interval(replicates, level)
+        return score_interval(value, replicates, freedom, level)
     check_level(level)
     reach = 1 - ((1 - level) / 2) ** (1 / patients)
     return (0.0, reach) if value == 0.0 else (1 - reach, 1.0)
+
+
+def normal_quantile(level: float) -> float:
+    """Standard errors to either side that hold a share `level` of a normal distribution.
+
+    >>> round(normal_quantile(0.95), 3)
+    1.96
+    """
+    check_level(level)
+    return float(special.ndtri((1 + level) / 2))
 
 
 def check_level(level: float) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval
+from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, share_interval
 from m2cnn.errors import SettingError
 from m2cnn.grades import ENDPOINTS
 from m2cnn.metrics import Floats, check_finite, check_grades, check_lengths
@@ -56,11 +56,15 @@ def budget_curve(
         positive, s, who = _worst(positive, who, len(names)), _worst(s, who, len(names)), np.arange(len(names))
     statistic = _Found(positive, s, who, np.asarray(shares, np.float64))
     drawn = bootstrap(statistic, len(names), replicates, seed)
-    values = statistic(np.ones((1, len(names))))[0]
+    values, ill = statistic(np.ones((1, len(names))))[0], len(np.unique(who[positive > 0]))
     return tuple(
-        Budget(float(share), Estimate(float(values[k]), *interval(drawn[:, k], level)))
-        for k, share in enumerate(shares)
+        Budget(float(share), _found(share, float(values[k]), drawn[:, k], ill, level)) for k, share in enumerate(shares)
     )
+
+
+def _found(share: float, value: float, drawn: Floats, ill: int, level: float) -> Estimate:
+    """Who refers all finds all: no estimate, so no interval but that."""
+    return Estimate(value, *((value, value) if share == 1 else share_interval(value, drawn, ill, level=level)))
 
 
 def _worst(values: Floats, who: NDArray[np.intp], patients: int) -> Floats:

@@ -52,7 +52,7 @@ def _facts(one: Evidence, model: str) -> list[tuple[str, object]]:
         ("photographs", f"{summary['n_images']} of {summary['n_patients']} patients"),
         ("refused as not gradable", summary["n_ungradable"]),
         ("scored", summary["n_scored"]),
-        ("intervals", f"{boot.get('replicates', 'not recorded')} bootstrap samples of patients"),
+        ("intervals", _how(boot)),
         ("command", command),
     ]
     if context.get("left_out_as_trained_on"):
@@ -60,6 +60,13 @@ def _facts(one: Evidence, model: str) -> list[tuple[str, object]]:
     if context.get("lockbox"):
         facts.append(("the lockbox was opened", f"{len(context['lockbox'])} times, on record"))
     return facts
+
+
+def _how(bootstrap: dict[str, Any]) -> str:
+    """How the intervals came about."""
+    if not bootstrap:
+        return "not recorded"
+    return f"{bootstrap['replicates']} bootstrap samples of patients: {bootstrap['method']}"
 
 
 def _grader(bundles: str, model: str) -> str:
@@ -135,4 +142,4 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
     """A number with its interval, or the reason why there is none."""
     if value is None:
         return NOT_MEASURED
-    return shown(value, low, high) + ("" if low is not None else " (no interval: too few patients)")
+    return shown(value, low, high) + ("" if low is not None else " (no interval can be told)")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2cnn.bootstrap import Difference, Estimate, bootstrap, paired_difference, shown
+from m2cnn.bootstrap import METHOD, Difference, Estimate, bootstrap, paired_difference, shown
 from m2cnn.errors import DataError
 from m2cnn.foreign import Reading, read_anyones
 from m2cnn.grades import DISCLAIMER
@@ -84,9 +84,9 @@ class Comparison:
             f"{self.shared} photographs of {self.patients} patients are in every table with a true grade; "
             f"{self.scored} of them were graded by every system and are scored.",
             *(f"{s.name}: {s.images - self.shared} of {s.images} left out; {_refused(s)}." for s in self.systems),
-            f"95 % percentile intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), "
-            "the same for all systems. p: two-sided, of no difference, not corrected for several comparisons; "
-            "the CSV has it corrected by Holm over the systems, for each metric.",
+            f"95 % intervals from {self.replicates} bootstrap samples of patients (seed {self.seed}), the same for all "
+            f"systems: {METHOD}. Differences: percentiles. p: two-sided, of no difference, not corrected for several "
+            "comparisons; the CSV has it corrected by Holm over the systems, for each metric.",
             "Calibration errors (in the CSV) and their differences have bounds instead: they hold the truth at least "
             "as often, and see a difference only where it is clear.",
         ]

@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, check_level, interval
+from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, check_level, share_interval
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import NUM_GRADES
 from m2cnn.intervals import clopper_pearson
@@ -101,8 +101,8 @@ def measure_grade_sets(sets: GradeSets, predictions: Predictions) -> Measured:
     names, who = np.unique(p.patient, return_inverse=True)
     each = np.bincount(who, held) / np.bincount(who)
     if sets.covers == "photograph":
-        drawn = bootstrap(lambda counts: counts @ each[:, None] / len(names), len(names))
-        covered = Estimate(float(each.mean()), *interval(drawn[:, 0]))
+        value, drawn = float(each.mean()), bootstrap(lambda counts: counts @ each[:, None] / len(names), len(names))
+        covered = Estimate(value, *share_interval(value, drawn[:, 0], len(names)))
     else:
         low, high = clopper_pearson(int((each == 1).sum()), len(names), LEVEL)
         covered = Estimate(float((each == 1).mean()), float(low), float(high))

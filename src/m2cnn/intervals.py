@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from m2cnn.bootstrap import LEVEL, Difference, Estimate, check_level
+from m2cnn.bootstrap import LEVEL, Difference, Estimate, check_level, normal_quantile, score_bounds
 from m2cnn.errors import DataError
 from m2cnn.metrics import Floats, check_finite, check_grades, check_lengths
 
@@ -29,10 +29,8 @@ def wilson(count: ArrayLike, total: ArrayLike, level: float = LEVEL) -> tuple[Fl
     [0.2553, 0.3662]
     """
     k, n = _counts(count, total)
-    z2 = normal_quantile(level) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        middle, half = (k + z2 / 2) / (n + z2), np.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
-    return np.clip(middle - half, 0, 1)[()], np.clip(middle + half, 0, 1)[()]
+        return score_bounds(k / n, n, normal_quantile(level))
 
 
 def clopper_pearson(count: ArrayLike, total: ArrayLike, level: float = LEVEL) -> tuple[Floats, Floats]:
@@ -56,16 +54,6 @@ def _counts(count: ArrayLike, total: ArrayLike) -> tuple[Floats, Floats]:
     if not ((k >= 0) & (k <= n) & (k == np.floor(k)) & (n == np.floor(n)) & np.isfinite(n)).all():
         raise DataError("proportion", "counts that cannot be", "whole numbers, 0 <= count <= total", "No shares here.")
     return k, n
-
-
-def normal_quantile(level: float) -> float:
-    """Standard errors to either side that hold a share `level` of a normal distribution.
-
-    >>> round(normal_quantile(0.95), 3)
-    1.96
-    """
-    check_level(level)
-    return float(special.ndtri((1 + level) / 2))
 
 
 def holm(p: ArrayLike) -> Floats:

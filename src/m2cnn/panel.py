@@ -111,6 +111,16 @@ class Panel:
         of["referable_specificity_ungradable_refer"] = self.referrals[:, [2]]
         return {name: int((counts.sum(1) > 0).sum()) for name, counts in of.items()}
 
+    def pairs_of_areas(self) -> dict[str, int]:
+        """For every area under a curve: how many pairs of a patient who has it and one who has not there are with no
+        patient in common."""
+        found = {}
+        for end, ranking in zip(NAMES, self.rankings, strict=True):
+            ill, well = np.unique(ranking.positives), np.unique(ranking.negatives)
+            pairs = min(len(ill), len(well), len(np.union1d(ill, well)) // 2)
+            found |= {f"{end}_auc": pairs, f"{end}_average_precision": pairs}
+        return found
+
     def values(self) -> Floats:
         """(K,) metrics of the photographs as they are: every patient drawn once."""
         return self(np.ones((1, self.patients)))[0]

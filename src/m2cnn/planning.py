@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from m2cnn.bootstrap import LEVEL, as_confusion
+from m2cnn.bootstrap import LEVEL, as_confusion, normal_quantile
 from m2cnn.endpoints import check_prevalence
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import NUM_GRADES
-from m2cnn.intervals import normal_quantile
 from m2cnn.metrics import Floats, Ints, check_finite, kappa_of_confusion
 from m2cnn.simulated import Population, Reader
 

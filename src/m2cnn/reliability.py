@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2cnn.bootstrap import LEVEL, Difference, Estimate, bootstrap, interval, two_sided_p
+from m2cnn.bootstrap import LEVEL, Difference, Estimate, bootstrap, interval, share_interval, two_sided_p
 from m2cnn.errors import DataError
 from m2cnn.metrics import Floats, Ints, check_finite, check_grades, check_lengths, ratio
 
@@ -139,8 +139,8 @@ def reliability_curve(
 ) -> tuple[Bin, ...]:
     """The bins that are not empty, of (N,) chances, what happened and ids of patients.
 
-    A system whose chances come true has every point on the diagonal. Bounds are NaN where every photograph of a bin
-    came true or none did, and where more than a tenth of the resamples leave it empty: they could not be known.
+    A system whose chances come true has every point on the diagonal. Bounds are NaN where more than a tenth of the
+    resamples leave a bin empty, unless all of its photographs came true or none did: those bounds are exact.
     """
     c, r = _checked(chance, right)
     names, who = np.unique(np.asarray(patient), return_inverse=True)
@@ -148,13 +148,14 @@ def reliability_curve(
     sums = bins_by_patient(c, r, who, len(names), bins).reshape(len(names), 3 * bins)
     drawn = bootstrap(lambda counts: _happened(counts @ sums, bins), len(names), replicates, seed)
     edges, total = np.linspace(0, 1, bins + 1), sums.sum(0).reshape(bins, 3)
+    patients = (sums[:, ::3] > 0).sum(0)
     return tuple(
         Bin(
             float(edges[b]),
             float(edges[b + 1]),
             int(total[b, 0]),
             float(total[b, 1] / total[b, 0]),
-            _estimate(total[b], drawn[:, b], level),
+            _estimate(total[b], drawn[:, b], int(patients[b]), level),
         )
         for b in np.flatnonzero(total[:, 0])
     )
@@ -166,6 +167,6 @@ def _happened(sums: Floats, bins: int) -> Floats:
     return ratio(each[..., 2], each[..., 0])
 
 
-def _estimate(total: Floats, drawn: Floats, level: float) -> Estimate:
+def _estimate(total: Floats, drawn: Floats, patients: int, level: float) -> Estimate:
     value = float(total[2] / total[0])
-    return Estimate(value, *(interval(drawn, level) if 0 < value < 1 else (float("nan"), float("nan"))))
+    return Estimate(value, *share_interval(value, drawn, patients, level=level))

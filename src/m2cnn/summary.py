@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2cnn import metrics
-from m2cnn.bootstrap import LEVEL, Estimate, bootstrap, interval, number, share_interval, shown
+from m2cnn.bootstrap import LEVEL, METHOD, Estimate, bootstrap, interval, number, score_interval, share_interval, shown
 from m2cnn.endpoints import check_prevalence, predictive_values
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import DISCLAIMER, NUM_GRADES
@@ -25,6 +25,7 @@ from m2cnn.tables import write_atomically
 
 SCHEMA = "m2cnn.metrics/1"
 BIASED = ("ece", "referable_ece")  # resampling raises them; see `ece_bounds`
+SCORED = ("macro_f1", *(name for name in METRICS if name.startswith("f1_")), "referable_brier")  # 0..1, but no shares
 
 
 # What people are told; the other figures of single grades are in the file.
@@ -44,13 +45,26 @@ def gaps_of(statistic: Panel, replicates: int, seed: int) -> Gaps:
 def estimates(statistic: Panel, drawn: Floats, gaps: Gaps) -> dict[str, Estimate]:
     """An estimate for every metric; drawn: (R, K) replicates."""
     values = statistic.values()
-    found = {name: Estimate(float(values[k]), *interval(drawn[:, k])) for k, name in enumerate(METRICS)}
+    found = {name: Estimate(float(values[k]), *_percentiles(drawn[:, k])) for k, name in enumerate(METRICS)}
+    for name in SCORED:
+        found[name] = Estimate(found[name].value, *score_interval(found[name].value, drawn[:, METRICS.index(name)]))
     for name, patients in statistic.patients_of_shares().items():
         k = METRICS.index(name)
         found[name] = Estimate(found[name].value, *share_interval(found[name].value, drawn[:, k], patients))
+    for name, pairs in statistic.pairs_of_areas().items():
+        value, replicates = found[name].value, drawn[:, METRICS.index(name)]
+        # Of an average precision of 1 no bound is known.
+        bounds = share_interval(value, replicates, pairs if name.endswith("auc") else 0, pairs - 1)
+        found[name] = Estimate(value, *bounds)
     for kind, name in enumerate(BIASED):
         found[name] = Estimate(found[name].value, *ece_bounds(gaps[0][kind], gaps[1][:, kind]))
     return found
+
+
+def _percentiles(replicates: Floats) -> tuple[float, float]:
+    """NaN where the replicates do not differ, as of a kappa of 1: that tells nothing."""
+    low, high = interval(replicates)
+    return (low, high) if low < high else (float("nan"), float("nan"))
 
 
 def summarise(
@@ -86,7 +100,7 @@ def summarise(
         "n_scored": int(scored.sum()),
         "bootstrap": {
             "unit": "patient",
-            "method": "percentile",
+            "method": METHOD,
             "level": LEVEL,
             "patients": len(np.unique(p.patient[graded])),
             "replicates": replicates,

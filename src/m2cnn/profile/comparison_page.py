@@ -133,8 +133,8 @@ def _method() -> str:
     return listed(
         [
             "Measures as on the page of one set (m2cnn data profile SET).",
-            f"Intervals: 95 %, percentiles of bootstrap samples of patients ({REPLICATES // 2} for AUCs, "
-            f"{REPLICATES:,} for shares).",
+            f"Intervals: 95 %, Wilson's score with the standard error of bootstrap samples of patients "
+            f"({REPLICATES // 2} for AUCs, {REPLICATES:,} for shares), exact where a share is 0 or 100 %.",
             "Typical photographs: those nearest to the medians of all measures, each of another patient.",
         ]
     )

@@ -213,8 +213,8 @@ def _method() -> str:
             "the clearer quarter of the field. Noise counts as detail.",
             f"Unlike the rest: more than {FAR:.0f} robust deviations from the median of a measure, or a rare frame in "
             "a set where most have the same.",
-            f"Intervals: 95 %, percentiles of {REPLICATES:,} bootstrap samples of patients; for shares that are 0 or "
-            "100 %, exact binomial over patients.",
+            f"Intervals: 95 %, {REPLICATES:,} bootstrap samples of patients: Wilson's score with their standard error "
+            "for shares, exact binomial ones where a share is 0 or 100 %, percentiles for kappas and correlations.",
             "Correlations are within this set. They do not say why.",
         ]
     )

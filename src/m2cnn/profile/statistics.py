@@ -170,4 +170,5 @@ def _auc_between(first: Floats, second: Floats, one: Table, other: Table) -> Cou
     ranking = rank(np.repeat([0, 1], [len(first), len(second)])[known], values[known])
     drawn = bootstrap(lambda counts: auc_of_ranking(ranking, counts[:, number])[:, None], len(names), REPLICATES // 2)
     value = float(auc_of_ranking(ranking, np.ones(len(number))))
-    return Counted(Estimate(value, *interval(drawn[:, 0])), int(known.sum()))
+    pairs = min(len(np.unique(each.patient[np.isfinite(v)])) for each, v in ((one, first), (other, second)))
+    return Counted(Estimate(value, *share_interval(value, drawn[:, 0], pairs, pairs - 1)), int(known.sum()))

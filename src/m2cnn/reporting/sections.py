@@ -31,8 +31,7 @@ WHOLE = ("qwk", "linear_kappa", "accuracy", "macro_f1", "mse", "mae")
 OF_A_GRADE = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV"}
 REFER, SPARE = (f"referable_{rate}_ungradable_refer" for rate in ("sensitivity", "specificity"))
 HOW_INTERVALS = (
-    "95 %, over patients: percentiles of {replicates} bootstrap samples of {patients} patients (seed {seed}); exact "
-    "binomial ones where a share is 0 or 1; bounds for calibration errors"
+    "95 %, over patients, from {replicates} bootstrap samples of {patients} patients (seed {seed}): {method}"
 )
 PACKAGES = ("m2cnn", "numpy", "scipy", "opencv-python-headless", "onnxruntime")
 MOST_REASONS = 12
