@@ -145,7 +145,7 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
 def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp_path):
     photograph = rendered.path(rendered.rows[0])
     before = photograph.read_bytes()
-    for target in (tmp_path, tmp_path / "none" / "x.csv", photograph):
+    for target in (tmp_path, photograph / "x.csv", photograph):
         code, _, err = run(capsys, "grade", photograph, "--model", tiny_run, "--csv", target)
         assert code == REFUSED and err.startswith("m2cnn: ")
     assert photograph.read_bytes() == before
@@ -200,6 +200,48 @@ def test_a_table_of_grades_is_not_written_over(capsys, tiny_run, rendered, tmp_p
     assert (code, out) == (REFUSED, "")
     assert f"{grades}: it exists; expected a file that is not there yet. Name another, or remove it yourself" in err
     assert grades.read_bytes() == written
+
+
+def test_a_table_of_grades_is_whole_or_not_there(capsys, tiny_run, rendered, tmp_path, monkeypatch):
+    from m2cnn.grader import Grader
+
+    whole, grades = Grader.grade_exams, tmp_path / "grades.csv"
+    words = ("grade", *(rendered.path(row) for row in rendered.rows[:2]), "--model", tiny_run, "--csv", grades)
+
+    def interrupted(*told):
+        yield next(whole(*told))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Grader, "grade_exams", interrupted)
+    code, out, _ = run(capsys, *words)
+    assert code == INTERRUPTED and out.count("severity") == 1 and list(tmp_path.iterdir()) == []
+
+    def overtaken(*told):
+        yield from whole(*told)
+        grades.write_text("another's")
+
+    monkeypatch.setattr(Grader, "grade_exams", overtaken)
+    code, _, err = run(capsys, *words)
+    assert code == REFUSED and f"{grades}: it exists" in err and grades.read_text() == "another's"
+
+
+def test_tables_of_a_comparison_and_of_patients_are_whole_or_not_there(capsys, tmp_path, monkeypatch):
+    table, out = tmp_path / "theirs.csv", tmp_path / "out.csv"
+    table.write_text("image,patient,pred,gt\n" + "\n".join(f"{n},{n // 2},{n % 5},{n % 5}" for n in range(20)))
+    other = tmp_path / "other.csv"
+    other.write_bytes(table.read_bytes())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for words in (("compare", table, other), ("patients", table, "--replicates", 20)):
+        with monkeypatch.context() as disk:
+            disk.setattr("os.fsync", full)
+            code, _, err = run(capsys, *words, "--csv", out)
+        assert code == REFUSED and "No space left" in err and not out.exists(), words
+        assert run(capsys, *words, "--csv", out)[0] == OK and out.stat().st_size > 100
+        out.unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.csv", "theirs.csv"]
 
 
 def test_a_result_is_not_written_over_and_says_where_it_is(capsys, tmp_path):

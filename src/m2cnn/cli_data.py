@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, UNGRADED, new_file, verb
+from m2cnn.cli_verb import OK, UNGRADED, verb
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
+from m2cnn.tables import new_file
 
 if TYPE_CHECKING:
     from m2cnn.data import Manifest
