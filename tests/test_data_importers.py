@@ -1,5 +1,6 @@
 """Importers, on miniatures of the true layouts and on the real archives; and opening whatever the user names."""
 
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -211,6 +212,21 @@ def test_table_takes_columns_of_its_own_names(build):
     names = ("patient", "eye", "grade", "dme", "quality", "split")
     with pytest.raises(DataError, match=r'row 2: split is "Public"; expected [^.]*\. Known: [^.]*\.$'):
         import_dataset("table", folder, **dict(zip(names, names, strict=True)))
+
+
+def test_table_keeps_source_and_hash(build):
+    """A source tells the terms of photographs, a hash whether they are still the same."""
+    told = "A" * 64  # not the file's: what the table says stays, for `data check` to compare
+    text = f"image,patient,sha256,source\none,p1,{told},eyepacs\ntwo,p2,,\n".encode()
+    folder = build(**{"labels.csv": text, "one.png": b"1", "two.png": b"2"})  # of one length: hashed where none is told
+    one, two = import_dataset("table", folder).manifest
+    assert two.sha256 == hashlib.sha256(b"2").hexdigest()
+    assert (one.sha256, one.source, two.source) == (told.lower(), "eyepacs", "table")
+    one, _ = import_dataset("table", folder, sha256="", source="").manifest
+    assert (one.sha256, one.source) == (hashlib.sha256(b"1").hexdigest(), "table")
+    (folder / "labels.csv").write_bytes(text.replace(told.encode(), b"abc"))
+    with pytest.raises(DataError, match=r'row 2: sha256 is "abc".* the option sha256= leaves it out'):
+        import_dataset("table", folder)
 
 
 def test_table_says_which_column_it_did_not_take_and_reads_an_eye_that_is_not_told_from_the_name(build):
