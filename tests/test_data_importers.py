@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from m2cnn.data import IMPORTERS, Row, import_dataset, open_data, write_manifest
+from m2cnn.data import IMPORTERS, Row, import_dataset, manifest, open_data, write_manifest
 from m2cnn.data.imported import OWN_PATIENT
 from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
 from m2cnn.data.opening import read_data
@@ -227,6 +227,18 @@ def test_table_keeps_source_and_hash(build):
     (folder / "labels.csv").write_bytes(text.replace(told.encode(), b"abc"))
     with pytest.raises(DataError, match=r'row 2: sha256 is "abc".* the option sha256= leaves it out'):
         import_dataset("table", folder)
+
+
+def test_table_blames_the_column_of_the_bad_cell_however_that_is_worded(build, monkeypatch):
+    good = {"image": "one", "patient": "p", "eye": "OD", "grade": "2", "dme": "1", "quality": "", "split": ""}
+    good |= {"sha256": "", "source": ""}
+    faults = manifest._faults
+    monkeypatch.setattr(manifest, "_faults", lambda row: (fault._replace(got="refused") for fault in faults(row)))
+    for column in good.keys() - {"image"}:
+        bad = "" if column == "patient" else "a\u200bb"
+        text = f"{','.join(good)}\n{','.join((good | {column: bad}).values())}\n".encode()
+        with pytest.raises(DataError, match=rf"row 2: refused; .*: the option {column}= leaves it out"):
+            import_dataset("table", build("one.png", **{"labels.csv": text}))
 
 
 def test_table_says_which_column_it_did_not_take_and_reads_an_eye_that_is_not_told_from_the_name(build):
