@@ -334,6 +334,14 @@ def test_a_missing_folder_of_photographs_is_named(build):
         assert len(read_data(spec, folder)) == 1
 
 
+def test_photographs_of_a_dataset_are_in_its_own_folder(build, tmp_path_factory):
+    folder, elsewhere = build("Mild/a.png"), tmp_path_factory.mktemp("elsewhere")
+    for spec in (folder, f"folders:{folder}"):
+        assert read_data(spec, folder / "Mild" / "..").root == folder
+        with pytest.raises(SettingError, match=rf"--images: {elsewhere} for {spec}; expected no other .* of folders"):
+            read_data(spec, elsewhere)
+
+
 def test_nothing_by_that_name(tmp_path):
     with pytest.raises(DataError, match="no such file or folder; expected a manifest CSV, a run folder"):
         open_data(tmp_path / "gone")

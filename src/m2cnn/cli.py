@@ -35,6 +35,7 @@ from m2cnn.cli_verb import (
     OK,
     REFUSED,
     UNGRADED,
+    images_option,
     prevalence_option,
     prevalences,
     typed,
@@ -178,7 +179,7 @@ def _train_options(one: argparse.ArgumentParser) -> None:
     one.epilog = "KEY=VALUE changes any setting of the recipe: stages.1.epochs=3 task.weight=0.5. " + DISCLAIMER
     one.add_argument("--from", dest="start", metavar="MODEL", help="go on from this bundle or run, instead of a recipe")
     one.add_argument("--data", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="run folder")
     one.add_argument("--resume", action="store_true", help="continue the run in --out, with its own recipe and data")
     one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
@@ -240,7 +241,7 @@ def _combine_options(one: argparse.ArgumentParser) -> None:
     one.epilog = "KEY=VALUE changes a setting of the combiner: epochs=50 fit_cuts=true. " + DISCLAIMER
     one.add_argument("--combiner", default="mean", help="mean (default), forest, blend or elastic")
     one.add_argument("--out", required=True, help="folder for the bundle and what is measured of it")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
     one.add_argument("--seed", type=int, default=0, help="of the fit (default: 0)")
 
@@ -264,7 +265,7 @@ def combine(options: argparse.Namespace) -> None:
 def _calibrate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("bundle", help="bundle or run folder")
     one.add_argument("--data", required=True, help="as for train; photographs that the model was not trained on")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="new folder for the bundle")
     one.add_argument(
         "--split", default="val", help="val (default), or others joined by commas; all (but the closed lockbox)"
@@ -291,7 +292,7 @@ def calibrate(options: argparse.Namespace) -> None:
 def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("bundle", nargs="?", help="bundle or run folder")
     one.add_argument("--data", help="as for train")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json; none may be there yet")
     one.add_argument("--predictions", metavar="CSV", help="anyone's predictions, instead of a bundle and --data")
     one.add_argument("--truth", metavar="CSV", help="their true grades, where the table does not carry them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from m2cnn.cli_verb import images_option
 from m2cnn.errors import SettingError
 from m2cnn.packaged import DEFAULT
 from m2cnn.tables import new_table, writing_new
@@ -15,7 +16,7 @@ def card_options(one: argparse.ArgumentParser) -> None:
     folder = "keep what FOLDER of evaluate, a run or a cross-validation measured; may be repeated"
     one.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help=folder)
     one.add_argument("--data", help="of --add: the photographs that were graded, as for evaluate; tells their groups")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     picture = "keep a rendered photograph; may be repeated"
     one.add_argument("--picture", action="append", default=[], metavar="FILE=CAPTION", help=picture)

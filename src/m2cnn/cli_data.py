@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, UNGRADED, verb
+from m2cnn.cli_verb import OK, UNGRADED, images_option, verb
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
 from m2cnn.tables import new_file
@@ -68,12 +68,12 @@ def _kfold_options(folds: argparse.ArgumentParser) -> None:
 
 def _data_to_split(one: argparse.ArgumentParser) -> None:
     one.add_argument("manifest", help="manifest CSV, NAME:FOLDER, or the folder of a known dataset")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
-    check.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(check)
     check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
     check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
     check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")

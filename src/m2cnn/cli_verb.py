@@ -18,6 +18,11 @@ def typed() -> str:
     return shlex.join(["m2cnn", *sys.argv[1:]])
 
 
+def images_option(one: argparse.ArgumentParser) -> None:
+    told = "folder that the manifest's paths start from; a dataset's folder has its own photographs"
+    one.add_argument("--images", help=told)
+
+
 def prevalence_option(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--prevalence",
