@@ -1,4 +1,4 @@
-"""Settings in words: for a card, a report's checklists and `m2cnn systems show`."""
+"""Settings in words and columns: for a card, a report's checklists and `m2cnn systems`."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def word(value: object) -> str:
     if isinstance(value, list | tuple):
         return " / ".join(map(word, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(names: list[str], rows: list[list[str]], left: int = 2) -> str:
+    """Plain text columns: the first `left` aligned left, the rest right."""
+    widths = [max(len(row[column]) for row in [names, *rows]) for column in range(len(names))]
+    lines = []
+    for row in [names, *rows]:
+        cells = [text.ljust(width) for text, width in zip(row[:left], widths, strict=False)]
+        cells += [text.rjust(width) for text, width in zip(row[left:], widths[left:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
