@@ -14,6 +14,7 @@ import pytest
 
 from m2cnn.bootstrap import shown
 from m2cnn.calibration import Calibration, Point
+from m2cnn.card_page import model_card
 from m2cnn.cli import main
 from m2cnn.combine import Mean
 from m2cnn.data import Manifest, Row, write_manifest
@@ -31,6 +32,7 @@ from m2cnn.reporting.mistakes import worst
 from m2cnn.reporting.pdf import to_pdf
 from m2cnn.reporting.study import read_study
 from m2cnn.summary import summarise
+from m2cnn.wording import grade_rule
 
 PIXEL = cv2.imencode(".jpg", np.full((8, 12, 3), 90, np.uint8))[1].tobytes()
 REPLICATES = 60
@@ -419,7 +421,8 @@ def test_cut_offs_are_those_of_the_model_and_were_frozen_or_not(tiny_run, render
     study, chosen = (read_study(tmp_path / split, model=tiny_run, replicates=REPLICATES) for split in ("test", "val"))
     assert study.bundle.task.uses_cuts
     told = facts(study, maps=False)["cutoffs"]
-    assert " / ".join(f"{cut:.4g}" for cut in study.bundle.task.cuts) in told
+    assert told.startswith(f"Grades by {grade_rule(study.bundle.task)};")
+    assert f"| grades by | {grade_rule(study.bundle.task)} |" in model_card(tiny_run)
     assert "referable disease from grade 2 on" in told and "Frozen" in told
     point = Point("high-sensitivity", 0.44, 0.95, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     bundle = replace(chosen.bundle, calibration=Calibration(points=(point,)))

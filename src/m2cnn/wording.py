@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from m2cnn.tasks import ROUNDING_CUTS, Task
+
 
 def words(values: Mapping[str, Any], *left_out: str) -> str:
     """Settings as "key value, key value", without those that are empty and those left out."""
@@ -19,6 +21,13 @@ def word(value: object) -> str:
     if isinstance(value, list | tuple):
         return " / ".join(map(word, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def grade_rule(task: Task) -> str:
+    """How a severity becomes a grade; where networks are joined, of the combiner's task, whatever theirs were."""
+    if not task.uses_cuts:
+        return "the likeliest grade"
+    return f"severity, cut at {word(task.cuts)}" + ("" if task.cuts == ROUNDING_CUTS else ": not a rounded severity")
 
 
 def table(names: list[str], rows: list[list[str]], left: int = 2) -> str:
