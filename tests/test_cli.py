@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
-from m2cnn.data import IMPORTERS, Manifest, read_manifest, write_manifest
+from m2cnn.data import IMPORTERS, Manifest, manifest, read_manifest, survey, write_manifest
 from m2cnn.grades import DISCLAIMER
 from m2cnn.synthetic import render
 
@@ -160,7 +161,6 @@ def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_others(capsys, tiny_run, rendered, tmp_path):
-    import os
     import shutil
 
     first = rendered.path(rendered.rows[0])
@@ -325,6 +325,32 @@ def test_check_names_what_cannot_be_read(capsys, rendered, tmp_path):
     write_manifest(Manifest(rows, tmp_path), tmp_path / "manifest.csv")
     code, out, _ = run(capsys, "data", "check", tmp_path, "--out", tmp_path / "check")
     assert code == UNGRADED and f"{rows[1].image}: damaged picture" in out and rows[0].image not in out
+
+
+def test_check_hashes_each_photograph_once_and_trusts_no_memory(capsys, rendered, tmp_path, monkeypatch):
+    rows, opened = rendered.rows[:3], []
+    for row in rows:
+        (tmp_path / row.image).write_bytes(rendered.path(row).read_bytes())
+    write_manifest(Manifest(rows, tmp_path), tmp_path / "manifest.csv")
+    assert all(row.sha256 for row in rows)
+    for module, name in ((survey, "file_bytes"), (survey, "file_hash"), (manifest, "file_hash")):
+        plain = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda path, plain=plain: opened.append(Path(path).name) or plain(path))
+    check = ("data", "check", tmp_path, "--out", tmp_path / "check", "--workers", 1)
+    for _ in "first", "from memory":
+        code, out, _ = run(capsys, *check)
+        assert code == OK and "the hashes of 3, and they hold" in out
+        assert sorted(opened) == sorted(row.image for row in rows)
+        opened.clear()
+    file = tmp_path / rows[1].image
+    before, data = file.stat(), bytearray(file.read_bytes())
+    data[-3] ^= 1  # of the same length and time, as where a disk goes bad
+    file.write_bytes(data)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, out, _ = run(capsys, *check)
+    assert code == UNGRADED and f"row 3, {rows[1].image}: its bytes have changed (sha256)" in out
+    file.unlink()
+    assert f"row 3, {rows[1].image}: no such file" in run(capsys, *check)[1]
 
 
 def test_data_kfold_writes_a_manifest_per_fold(capsys, rendered, tmp_path):
