@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -278,6 +279,17 @@ def test_maps_stand_beside_mistakes(tiny_run, rendered, tmp_path):
     shots = section(document, "The worst mistakes").blocks[-1].shots
     assert shots and all("where its severity came from" in shot.alt and shot.picture for shot in shots)
     assert facts(study, maps=True)["explained"]
+
+
+def test_the_verb_says_which_member_the_maps_are_of(study, tmp_path, monkeypatch, capsys):
+    def said(bundle):
+        monkeypatch.setattr("m2cnn.reporting.study.read_study", lambda *_, **__: replace(study, bundle=bundle))
+        monkeypatch.setattr("m2cnn.reporting.write_report", lambda *_, **__: ("page", "pdf"))
+        assert main(["report", str(tmp_path), "--out", str(tmp_path), "--maps"]) == 0
+        return capsys.readouterr().out
+
+    assert "the map that of a alone, not of b." in said(SimpleNamespace(members={"a": 0, "b": 0}))
+    assert "alone" not in said(SimpleNamespace(members={}))
 
 
 def test_maps_say_which_member_and_which_eye_they_are_of(tiny_run, rendered, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ def report_options(one: argparse.ArgumentParser) -> None:
 
 def report(options: argparse.Namespace) -> int:
     from m2cnn.reporting import write_report
+    from m2cnn.reporting.mistakes import of_member
     from m2cnn.reporting.study import read_study
 
     study = read_study(
@@ -46,5 +47,7 @@ def report(options: argparse.Namespace) -> int:
         worst=options.worst,
         command=typed(),
     )
+    if options.maps and (told := of_member(study.bundle)):
+        print(told)
     print(f"{page}\n{pdf}\n{DISCLAIMER}")
     return OK
