@@ -392,6 +392,17 @@ def test_the_verb_prints_adds_and_writes(capsys, model, measured, rendered, tmp_
     assert "### test" in page and "![a missed eye = one](model/pictures/" in page
 
 
+def test_a_page_is_not_written_over(capsys, model, measured, tmp_path):
+    page = tmp_path / "card.md"
+    page.write_text("notes of mine")
+    words = ("card", model.folder, "--add", f"test={measured}", "--replicates", 20, "--out", page)
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (REFUSED, "") and f"{page}: it exists; expected a file that is not there yet" in err
+    assert page.read_text() == "notes of mine" and not read_card(model.folder).evidence
+    page.unlink()
+    assert run(capsys, *words)[0] == OK and page.read_text().startswith("# Model card")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
-from m2cnn.data import IMPORTERS, Manifest, read_manifest, write_manifest
+from m2cnn.data import IMPORTERS, Manifest, manifest, read_manifest, survey, write_manifest
 from m2cnn.grades import DISCLAIMER
 from m2cnn.synthetic import render
 
@@ -145,7 +146,7 @@ def test_the_lockbox_opens_only_on_record(capsys, tiny_run, tmp_path, rendered):
 def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp_path):
     photograph = rendered.path(rendered.rows[0])
     before = photograph.read_bytes()
-    for target in (tmp_path, tmp_path / "none" / "x.csv", photograph):
+    for target in (tmp_path, photograph / "x.csv", photograph):
         code, _, err = run(capsys, "grade", photograph, "--model", tiny_run, "--csv", target)
         assert code == REFUSED and err.startswith("m2cnn: ")
     assert photograph.read_bytes() == before
@@ -160,7 +161,6 @@ def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_others(capsys, tiny_run, rendered, tmp_path):
-    import os
     import shutil
 
     first = rendered.path(rendered.rows[0])
@@ -200,6 +200,48 @@ def test_a_table_of_grades_is_not_written_over(capsys, tiny_run, rendered, tmp_p
     assert (code, out) == (REFUSED, "")
     assert f"{grades}: it exists; expected a file that is not there yet. Name another, or remove it yourself" in err
     assert grades.read_bytes() == written
+
+
+def test_a_table_of_grades_is_whole_or_not_there(capsys, tiny_run, rendered, tmp_path, monkeypatch):
+    from m2cnn.grader import Grader
+
+    whole, grades = Grader.grade_exams, tmp_path / "grades.csv"
+    words = ("grade", *(rendered.path(row) for row in rendered.rows[:2]), "--model", tiny_run, "--csv", grades)
+
+    def interrupted(*told):
+        yield next(whole(*told))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Grader, "grade_exams", interrupted)
+    code, out, _ = run(capsys, *words)
+    assert code == INTERRUPTED and out.count("severity") == 1 and list(tmp_path.iterdir()) == []
+
+    def overtaken(*told):
+        yield from whole(*told)
+        grades.write_text("another's")
+
+    monkeypatch.setattr(Grader, "grade_exams", overtaken)
+    code, _, err = run(capsys, *words)
+    assert code == REFUSED and f"{grades}: it exists" in err and grades.read_text() == "another's"
+
+
+def test_tables_of_a_comparison_and_of_patients_are_whole_or_not_there(capsys, tmp_path, monkeypatch):
+    table, out = tmp_path / "theirs.csv", tmp_path / "out.csv"
+    table.write_text("image,patient,pred,gt\n" + "\n".join(f"{n},{n // 2},{n % 5},{n % 5}" for n in range(20)))
+    other = tmp_path / "other.csv"
+    other.write_bytes(table.read_bytes())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for words in (("compare", table, other), ("patients", table, "--replicates", 20)):
+        with monkeypatch.context() as disk:
+            disk.setattr("os.fsync", full)
+            code, _, err = run(capsys, *words, "--csv", out)
+        assert code == REFUSED and "No space left" in err and not out.exists(), words
+        assert run(capsys, *words, "--csv", out)[0] == OK and out.stat().st_size > 100
+        out.unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.csv", "theirs.csv"]
 
 
 def test_a_result_is_not_written_over_and_says_where_it_is(capsys, tmp_path):
@@ -283,6 +325,32 @@ def test_check_names_what_cannot_be_read(capsys, rendered, tmp_path):
     write_manifest(Manifest(rows, tmp_path), tmp_path / "manifest.csv")
     code, out, _ = run(capsys, "data", "check", tmp_path, "--out", tmp_path / "check")
     assert code == UNGRADED and f"{rows[1].image}: damaged picture" in out and rows[0].image not in out
+
+
+def test_check_hashes_each_photograph_once_and_trusts_no_memory(capsys, rendered, tmp_path, monkeypatch):
+    rows, opened = rendered.rows[:3], []
+    for row in rows:
+        (tmp_path / row.image).write_bytes(rendered.path(row).read_bytes())
+    write_manifest(Manifest(rows, tmp_path), tmp_path / "manifest.csv")
+    assert all(row.sha256 for row in rows)
+    for module, name in ((survey, "file_bytes"), (survey, "file_hash"), (manifest, "file_hash")):
+        plain = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda path, plain=plain: opened.append(Path(path).name) or plain(path))
+    check = ("data", "check", tmp_path, "--out", tmp_path / "check", "--workers", 1)
+    for _ in "first", "from memory":
+        code, out, _ = run(capsys, *check)
+        assert code == OK and "the hashes of 3, and they hold" in out
+        assert sorted(opened) == sorted(row.image for row in rows)
+        opened.clear()
+    file = tmp_path / rows[1].image
+    before, data = file.stat(), bytearray(file.read_bytes())
+    data[-3] ^= 1  # of the same length and time, as where a disk goes bad
+    file.write_bytes(data)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, out, _ = run(capsys, *check)
+    assert code == UNGRADED and f"row 3, {rows[1].image}: its bytes have changed (sha256)" in out
+    file.unlink()
+    assert f"row 3, {rows[1].image}: no such file" in run(capsys, *check)[1]
 
 
 def test_data_kfold_writes_a_manifest_per_fold(capsys, rendered, tmp_path):
@@ -389,5 +457,4 @@ def test_a_manifest_with_another_column_is_imported_as_its_refusal_says(capsys, 
     assert code == REFUSED and words == ["data", "import", "table", "FOLDER", f"csv={table}", "--out", "NEW"]
     words[3], words[6] = rendered.root, tmp_path / "new.csv"
     assert run(capsys, *words)[0] == OK
-    bare = [replace(row, source="table", sha256="") for row in sorted(rendered, key=lambda row: row.image)]
-    assert [replace(row, sha256="") for row in read_manifest(tmp_path / "new.csv")] == bare
+    assert list(read_manifest(tmp_path / "new.csv")) == sorted(rendered, key=lambda row: row.image)

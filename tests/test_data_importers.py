@@ -1,5 +1,6 @@
 """Importers, on miniatures of the true layouts and on the real archives; and opening whatever the user names."""
 
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from m2cnn.data import IMPORTERS, Row, import_dataset, open_data, write_manifest
+from m2cnn.data import IMPORTERS, Row, import_dataset, manifest, open_data, write_manifest
 from m2cnn.data.imported import OWN_PATIENT
 from m2cnn.data.importers import GRADE_OF_NAME, grade_of_folder
 from m2cnn.data.opening import read_data
@@ -213,6 +214,33 @@ def test_table_takes_columns_of_its_own_names(build):
         import_dataset("table", folder, **dict(zip(names, names, strict=True)))
 
 
+def test_table_keeps_source_and_hash(build):
+    """A source tells the terms of photographs, a hash whether they are still the same."""
+    told = "A" * 64  # not the file's: what the table says stays, for `data check` to compare
+    text = f"image,patient,sha256,source\none,p1,{told},eyepacs\ntwo,p2,,\n".encode()
+    folder = build(**{"labels.csv": text, "one.png": b"1", "two.png": b"2"})  # of one length: hashed where none is told
+    one, two = import_dataset("table", folder).manifest
+    assert two.sha256 == hashlib.sha256(b"2").hexdigest()
+    assert (one.sha256, one.source, two.source) == (told.lower(), "eyepacs", "table")
+    one, _ = import_dataset("table", folder, sha256="", source="").manifest
+    assert (one.sha256, one.source) == (hashlib.sha256(b"1").hexdigest(), "table")
+    (folder / "labels.csv").write_bytes(text.replace(told.encode(), b"abc"))
+    with pytest.raises(DataError, match=r'row 2: sha256 is "abc".* the option sha256= leaves it out'):
+        import_dataset("table", folder)
+
+
+def test_table_blames_the_column_of_the_bad_cell_however_that_is_worded(build, monkeypatch):
+    good = {"image": "one", "patient": "p", "eye": "OD", "grade": "2", "dme": "1", "quality": "", "split": ""}
+    good |= {"sha256": "", "source": ""}
+    faults = manifest._faults
+    monkeypatch.setattr(manifest, "_faults", lambda row: (fault._replace(got="refused") for fault in faults(row)))
+    for column in good.keys() - {"image"}:
+        bad = "" if column == "patient" else "a\u200bb"
+        text = f"{','.join(good)}\n{','.join((good | {column: bad}).values())}\n".encode()
+        with pytest.raises(DataError, match=rf"row 2: refused; .*: the option {column}= leaves it out"):
+            import_dataset("table", build("one.png", **{"labels.csv": text}))
+
+
 def test_table_says_which_column_it_did_not_take_and_reads_an_eye_that_is_not_told_from_the_name(build):
     folder = build("5_left.png", "5_right.png", **{"x.csv": b"image,eye,Grade\n5_left,,1\n5_right,OD,2\n"})
     imported = import_dataset("table", folder)
@@ -304,6 +332,14 @@ def test_a_missing_folder_of_photographs_is_named(build):
         with pytest.raises(DataError, match=r"gone: no such folder; expected the folder that the .* Check --images"):
             read_data(spec, folder / "gone")
         assert len(read_data(spec, folder)) == 1
+
+
+def test_photographs_of_a_dataset_are_in_its_own_folder(build, tmp_path_factory):
+    folder, elsewhere = build("Mild/a.png"), tmp_path_factory.mktemp("elsewhere")
+    for spec in (folder, f"folders:{folder}"):
+        assert read_data(spec, folder / "Mild" / "..").root == folder
+        with pytest.raises(SettingError, match=rf"--images: {elsewhere} for {spec}; expected no other .* of folders"):
+            read_data(spec, elsewhere)
 
 
 def test_nothing_by_that_name(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -173,3 +175,17 @@ def test_a_recipe_and_a_packaged_model_are_told_their_system():
     with pytest.raises(SettingError, match=r'"basenet-msee"; .*Did you mean "basenet-mt"'):
         show("basenet-msee")
     assert show("m2cnn", size=224).system.name == "m2cnn"  # a recipe's name too
+
+
+def test_the_base_install_lists_the_systems_and_says_what_their_layers_need():
+    def without_torch(*words):
+        hidden = ("torch", "torchvision", "lightning", "timm", "safetensors", "onnx", "sklearn")
+        code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); from m2cnn.cli import main\n"
+        code += f"sys.exit(main({['systems', *words]}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = without_torch("list")
+    assert (code, err) == (0, "") and out.endswith(list_systems())
+    code, out, err = without_torch("show", "m2cnn")
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and "pip install 'm2cnn[train]'" in err

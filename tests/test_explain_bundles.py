@@ -115,7 +115,7 @@ def test_a_method_that_ignores_the_weights_is_flagged_everywhere(model, two, tmp
     assert alarm["occlusion"] > 50
 
 
-def test_each_member_of_a_combined_model_is_explained(model, two, tmp_path):
+def test_each_member_of_a_combined_model_is_explained(capsys, model, two, tmp_path):
     other = bundle_of(tmp_path / "other", seed=1, size=128)
     none = Decoded(None, np.zeros(0), np.zeros(0, int))
     fitted = fit(Mean(), Eyes((none, none), (), None, np.zeros(0), np.zeros(0, int)), (), (), 0)
@@ -124,8 +124,12 @@ def test_each_member_of_a_combined_model_is_explained(model, two, tmp_path):
     index = explain_photographs(combined.folder, two[:1], tmp_path / "out", ["grad-cam"], ["severity"])
     assert [each["member"] for each in index["maps"]] == ["one", "two"]
     assert [np.load(tmp_path / "out" / each["array"]).shape for each in index["maps"]] == [(112, 112), (128, 128)]
-    assert all("of one member alone" in each["warning"] and each["model"] == combined.hash for each in index["maps"])
+    assert all(f"of member {each['member']} alone" in each["warning"] for each in index["maps"])
+    assert {each["model"] for each in index["maps"]} == {combined.hash}
     assert not any("of one eye alone" in each["warning"] for each in index["maps"])
+    words = ("--methods", "grad-cam", "--targets", "severity", "--out", tmp_path / "said")
+    assert "each map is of one member alone (one, two)" in run(capsys, "explain", combined.folder, two[0], *words)[1]
+    assert "alone" not in run(capsys, "explain", model.folder, two[0], *words)[1]
 
 
 def test_a_map_of_a_model_that_joins_eyes_is_of_one(model, two, tmp_path):

@@ -13,9 +13,9 @@ ROOT = Path(m2cnn.__file__).parent
 # As docs/explanation/architecture.md draws them, lowest first.
 LAYERS = [
     "errors grades tables onnx_session",
-    "parallel checks packaged weights_header overrides lock wording",
+    "parallel checks packaged weights_header overrides lock",
     "plots metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
-    "calibration conformal planning panel field photograph preprocess fingerprint synthetic",
+    "calibration conformal planning panel field photograph preprocess fingerprint synthetic wording",
     "data models quality_measures",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
     "systems",

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from m2cnn.bootstrap import shown
 from m2cnn.calibration import Calibration, Point
+from m2cnn.card_page import model_card
 from m2cnn.cli import main
 from m2cnn.combine import Mean
 from m2cnn.data import Manifest, Row, write_manifest
@@ -31,6 +33,7 @@ from m2cnn.reporting.mistakes import worst
 from m2cnn.reporting.pdf import to_pdf
 from m2cnn.reporting.study import read_study
 from m2cnn.summary import summarise
+from m2cnn.wording import grade_rule
 
 PIXEL = cv2.imencode(".jpg", np.full((8, 12, 3), 90, np.uint8))[1].tobytes()
 REPLICATES = 60
@@ -278,6 +281,17 @@ def test_maps_stand_beside_mistakes(tiny_run, rendered, tmp_path):
     assert facts(study, maps=True)["explained"]
 
 
+def test_the_verb_says_which_member_the_maps_are_of(study, tmp_path, monkeypatch, capsys):
+    def said(bundle):
+        monkeypatch.setattr("m2cnn.reporting.study.read_study", lambda *_, **__: replace(study, bundle=bundle))
+        monkeypatch.setattr("m2cnn.reporting.write_report", lambda *_, **__: ("page", "pdf"))
+        assert main(["report", str(tmp_path), "--out", str(tmp_path), "--maps"]) == 0
+        return capsys.readouterr().out
+
+    assert "the map that of a alone, not of b." in said(SimpleNamespace(members={"a": 0, "b": 0}))
+    assert "alone" not in said(SimpleNamespace(members={}))
+
+
 def test_maps_say_which_member_and_which_eye_they_are_of(tiny_run, rendered, tmp_path, monkeypatch):
     evaluate(tiny_run, rendered, tmp_path, replicates=REPLICATES)
     study = read_study(tmp_path, model=tiny_run, data=tiny_run, images=rendered.root, replicates=REPLICATES)
@@ -419,7 +433,8 @@ def test_cut_offs_are_those_of_the_model_and_were_frozen_or_not(tiny_run, render
     study, chosen = (read_study(tmp_path / split, model=tiny_run, replicates=REPLICATES) for split in ("test", "val"))
     assert study.bundle.task.uses_cuts
     told = facts(study, maps=False)["cutoffs"]
-    assert " / ".join(f"{cut:.4g}" for cut in study.bundle.task.cuts) in told
+    assert told.startswith(f"Grades by {grade_rule(study.bundle.task)};")
+    assert f"| grades by | {grade_rule(study.bundle.task)} |" in model_card(tiny_run)
     assert "referable disease from grade 2 on" in told and "Frozen" in told
     point = Point("high-sensitivity", 0.44, 0.95, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     bundle = replace(chosen.bundle, calibration=Calibration(points=(point,)))

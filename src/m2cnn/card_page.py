@@ -20,9 +20,8 @@ from m2cnn.grades import DISCLAIMER, ENDPOINTS, GRADES
 from m2cnn.packaged import is_packaged
 from m2cnn.provenance import began, kept
 from m2cnn.systems import SYSTEMS
-from m2cnn.tasks import ROUNDING_CUTS
 from m2cnn.weights_header import stored_numbers
-from m2cnn.wording import word, words
+from m2cnn.wording import grade_rule, words
 
 NOT_RECORDED = "not recorded"
 INTENDED = (
@@ -93,7 +92,7 @@ def _what(bundle: Bundle) -> list[str]:
         ("model", f"{bundle.hash} (sha256 of its system.json, which covers every file below)"),
         ("made by", f"m2cnn {settings.get('m2cnn') or NOT_RECORDED}"),
         ("gives", "grade 0..4, severity 0..4, probabilities where the task has them, or the reason why not gradable"),
-        ("grades by", _rule(bundle)),
+        ("grades by", grade_rule(bundle.task)),
         ("joined by", f"{joined.name}: {joined.reads}" if joined else "nothing: one network"),
         ("size", f"{bundle.bytes / 1e6:.1f} MB in all files"),
     ]
@@ -106,14 +105,6 @@ def _what(bundle: Bundle) -> list[str]:
         "",
         f"End-points by grade alone: {points}.",
     ]
-
-
-def _rule(bundle: Bundle) -> str:
-    """How a severity becomes a grade; of joined networks as their combiner does it, whatever theirs were."""
-    if not bundle.task.uses_cuts:
-        return "the likeliest grade"
-    fitted = bundle.task.cuts != ROUNDING_CUTS
-    return f"severity, cut at {word(bundle.task.cuts)}" + (": not a rounded severity" if fitted else "")
 
 
 def in_short(network: Bundle) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import m2cnn
 from m2cnn.cli_card import card, card_options
@@ -34,8 +35,7 @@ from m2cnn.cli_verb import (
     OK,
     REFUSED,
     UNGRADED,
-    new_file,
-    new_table,
+    images_option,
     prevalence_option,
     prevalences,
     typed,
@@ -44,6 +44,7 @@ from m2cnn.cli_verb import (
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 from m2cnn.packaged import DEFAULT, located, repair
+from m2cnn.tables import new_file, new_table, writing_new
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +114,7 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("paths", nargs="+", help="photographs, or folders to search")
     one.add_argument("--model", help=f"bundle or run folder, or a packaged model (default: {DEFAULT})")
     one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
-    one.add_argument("--csv", metavar="FILE", help="write a table, into a new file")
+    one.add_argument("--csv", metavar="FILE", help="write a table, into a new file, which appears when all are graded")
     one.add_argument("--json", action="store_true", help="print one JSON object per photograph")
 
 
@@ -125,10 +126,10 @@ def grade(options: argparse.Namespace) -> int:
         raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
-    target = new_table(options.csv) or os.devnull
+    target = new_table(options.csv) or Path(os.devnull)
     photographs = find_photographs(options.paths)
     grader = Grader.load(options.model or DEFAULT, options.backend)
-    with open(target, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with writing_new(target) as file:
         missed = 0
         gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
         for grading in _write_as_read(file, gradings, [point.name for point in grader.calibration.points]):
@@ -153,14 +154,14 @@ def _as_line(grading: Grading) -> str:
     return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{chance}{points}{caution}"
 
 
-def _write_as_read(file: TextIO, gradings: Iterable[Grading], points: Sequence[str]) -> Iterable[Grading]:
-    """Each row is on disk before the next photograph is graded: nothing is lost when something breaks.
+def _write_as_read(file: BinaryIO, gradings: Iterable[Grading], points: Sequence[str]) -> Iterable[Grading]:
+    """Each row is written before the next photograph is graded, so that who reads a pipe has it at once.
 
     points: names of the bundle's operating points.
     """
     chances = [f"p{grade}" for grade in range(NUM_GRADES)]
     plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model", "chance"]
-    writer = csv.writer(file)
+    writer = csv.writer(codecs.getwriter("utf-8")(file, "backslashreplace"))
     writer.writerow([*plain, *(f"refer_{name}".replace("-", "_") for name in points), *chances, "note"])
     for grading in gradings:
         values = [getattr(grading, name) for name in plain] + [grading.refer.get(name, "") for name in points]
@@ -178,7 +179,7 @@ def _train_options(one: argparse.ArgumentParser) -> None:
     one.epilog = "KEY=VALUE changes any setting of the recipe: stages.1.epochs=3 task.weight=0.5. " + DISCLAIMER
     one.add_argument("--from", dest="start", metavar="MODEL", help="go on from this bundle or run, instead of a recipe")
     one.add_argument("--data", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="run folder")
     one.add_argument("--resume", action="store_true", help="continue the run in --out, with its own recipe and data")
     one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
@@ -240,7 +241,7 @@ def _combine_options(one: argparse.ArgumentParser) -> None:
     one.epilog = "KEY=VALUE changes a setting of the combiner: epochs=50 fit_cuts=true. " + DISCLAIMER
     one.add_argument("--combiner", default="mean", help="mean (default), forest, blend or elastic")
     one.add_argument("--out", required=True, help="folder for the bundle and what is measured of it")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--cache", help="folder for prepared pictures, shared by runs")
     one.add_argument("--seed", type=int, default=0, help="of the fit (default: 0)")
 
@@ -264,7 +265,7 @@ def combine(options: argparse.Namespace) -> None:
 def _calibrate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("bundle", help="bundle or run folder")
     one.add_argument("--data", required=True, help="as for train; photographs that the model was not trained on")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="new folder for the bundle")
     one.add_argument(
         "--split", default="val", help="val (default), or others joined by commas; all (but the closed lockbox)"
@@ -291,7 +292,7 @@ def calibrate(options: argparse.Namespace) -> None:
 def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("bundle", nargs="?", help="bundle or run folder")
     one.add_argument("--data", help="as for train")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json; none may be there yet")
     one.add_argument("--predictions", metavar="CSV", help="anyone's predictions, instead of a bundle and --data")
     one.add_argument("--truth", metavar="CSV", help="their true grades, where the table does not carry them")
@@ -368,7 +369,8 @@ def compare(options: argparse.Namespace) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     if target:
-        target.write_text(comparison.to_csv(), encoding="utf-8")
+        with writing_new(target) as file:
+            file.write(comparison.to_csv().encode())
     print(comparison.to_markdown())
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from m2cnn.cli_verb import images_option
 from m2cnn.errors import SettingError
 from m2cnn.packaged import DEFAULT
+from m2cnn.tables import new_table, writing_new
 
 
 def card_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("model", nargs="?", default=DEFAULT, help=f"bundle, run or packaged model (default: {DEFAULT})")
-    one.add_argument("--out", metavar="FILE.md", help="write the card there instead of printing it")
+    one.add_argument("--out", metavar="FILE.md", help="write the card there, a new file, instead of printing it")
     folder = "keep what FOLDER of evaluate, a run or a cross-validation measured; may be repeated"
     one.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help=folder)
     one.add_argument("--data", help="of --add: the photographs that were graded, as for evaluate; tells their groups")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     picture = "keep a rendered photograph; may be repeated"
     one.add_argument("--picture", action="append", default=[], metavar="FILE=CAPTION", help=picture)
@@ -26,9 +27,8 @@ def card(options: argparse.Namespace) -> None:
     from m2cnn.card import add_evidence, add_picture
     from m2cnn.card_page import model_card
     from m2cnn.data.survey import remembering
-    from m2cnn.tables import write_atomically
 
-    out = Path(options.out) if options.out else None
+    out = new_table(options.out)
     if out and out.suffix.lower() != ".md":
         raise SettingError("--out", f'"{out}"', "a page to write, such as card.md")
     if not options.add and (options.data or options.images or options.cache):
@@ -46,7 +46,8 @@ def card(options: argparse.Namespace) -> None:
         add_picture(options.model, file, caption)
     page = model_card(options.model, out.parent if out else None)
     if out:
-        write_atomically(out, page.encode())
+        with writing_new(out) as file:
+            file.write(page.encode())
     print(out or page, end="\n" if out else "")
 
 

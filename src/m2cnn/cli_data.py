@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, UNGRADED, new_file, verb
+from m2cnn.cli_verb import OK, UNGRADED, images_option, verb
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
+from m2cnn.tables import new_file
 
 if TYPE_CHECKING:
     from m2cnn.data import Manifest
@@ -67,12 +68,12 @@ def _kfold_options(folds: argparse.ArgumentParser) -> None:
 
 def _data_to_split(one: argparse.ArgumentParser) -> None:
     one.add_argument("manifest", help="manifest CSV, NAME:FOLDER, or the folder of a known dataset")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("manifest", help="manifest CSV, run folder, NAME:FOLDER, or the folder of a known dataset")
-    check.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(check)
     check.add_argument("--out", default="check", help="folder for twins.csv and twins.jpg (default: check)")
     check.add_argument("--cache", help="folder that remembers what was seen of photographs (default: the --out folder)")
     check.add_argument("--without-leaks", metavar="FILE", help="write a manifest whose training stands nowhere else")
@@ -206,24 +207,26 @@ def data_kfold(options: argparse.Namespace) -> None:
 
 
 def data_check(options: argparse.Namespace) -> int:
-    from m2cnn.data import check_files, check_sides, write_manifest
+    from m2cnn.data import check_sides, write_manifest
     from m2cnn.data.guard import guard
     from m2cnn.data.leaks import across_splits
+    from m2cnn.data.manifest import missing_files
     from m2cnn.data.opening import read_data
     from m2cnn.data.splits import without_leaks
+    from m2cnn.data.survey import problems
 
     manifest = read_data(options.manifest, options.images)
     if options.without_leaks:
         new_file(Path(options.without_leaks))
-    problems = check_files(manifest)
-    hashed = sum(bool(row.sha256) for row in manifest)
-    fine = f"all {len(manifest)} photographs are there; the manifest has the hashes of {hashed}, and they hold"
-    if problems and len(problems) == len(manifest):
+    if len(missing_files(manifest)) == len(manifest):
         where = f"none of {len(manifest)} photographs is in {manifest.root}"
         raise SettingError("data check", where, "their folder", "Name it with --images.")
-    print("\n".join(str(problem) for problem in problems) or fine)
-    _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers)
-    known = {problem.image for problem in problems}
+    _, twins, seen = guard(manifest, options.cache or options.out, options.out, options.workers, doubt=True)
+    bad = problems(manifest, seen)
+    hashed = sum(bool(row.sha256) for row in manifest)
+    fine = f"all {len(manifest)} photographs are there; the manifest has the hashes of {hashed}, and they hold"
+    print("\n".join(map(str, bad)) or fine)
+    known = {problem.image for problem in bad}
     blind = {image: what.reason for image, what in seen.items() if what.reason and image not in known}
     for image, reason in blind.items():
         print(f"{image}: {reason}; only its bytes were compared")
@@ -235,7 +238,7 @@ def data_check(options: argparse.Namespace) -> int:
         print(f"{options.without_leaks}: {len(kept)} of {len(manifest)} photographs")
     else:
         check_sides(manifest)
-    return UNGRADED if problems or blind or leaks else OK
+    return UNGRADED if bad or blind or leaks else OK
 
 
 def _prepare_options(one: argparse.ArgumentParser) -> None:

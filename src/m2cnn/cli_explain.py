@@ -36,7 +36,11 @@ def explain(options: argparse.Namespace) -> int:
         print(f"{each['photograph']}: no map: {each['reason']}")
     for each in index["checks"]:
         if each["warning"]:
-            print(f"{each['method']} of {each['target']}: {each['warning']}")
+            of = f" (member {each['member']})" if each["member"] else ""
+            print(f"{each['method']} of {each['target']}{of}: {each['warning']}")
+    members = list(dict.fromkeys(each["member"] for each in index["maps"]))
+    if len(members) > 1:
+        print(f"each map is of one member alone ({', '.join(members)}), as its picture says; the grade is that of all")
     print(f"{len(index['maps'])} maps: {Path(options.out) / INDEX} (model {index['model']}). {DISCLAIMER}")
     return UNGRADED if index["refused"] else OK
 

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from m2cnn.bootstrap import shown
-from m2cnn.cli_verb import OK, new_table
+from m2cnn.cli_verb import OK
 from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions
+from m2cnn.tables import new_table, table_bytes, writing_new
 
 
 def patients_options(one: argparse.ArgumentParser) -> None:
@@ -89,8 +90,6 @@ def _print_scheme(scheme, people: Predictions) -> None:
 
 
 def _write(path: Path, people: Predictions, scheme) -> None:
-    from m2cnn.tables import table_bytes, write_atomically
-
     columns = [
         "patient",
         "grade",
@@ -109,4 +108,5 @@ def _write(path: Path, people: Predictions, scheme) -> None:
         )
         local = [scheme.label(grade)] if scheme else []
         rows.append([people.patient[i], *plain, str(good).lower(), people.reason[i], *local, DISCLAIMER])
-    write_atomically(path, table_bytes(columns, rows))
+    with writing_new(path) as file:
+        file.write(table_bytes(columns, rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from m2cnn.cli_verb import OK, prevalence_option, prevalences, typed
+from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, typed
 from m2cnn.grades import DISCLAIMER
 
 
@@ -15,7 +15,7 @@ def report_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--truth", metavar="CSV", help="true grades, where the table does not carry them")
     one.add_argument("--model", help="that graded: its operating points, terms and training; needed for --maps")
     one.add_argument("--data", help="as for train: the photographs; worst mistakes are shown, groups by source made")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--groups", metavar="CSV", help="image or patient, and columns such as camera, site or age")
     prevalence_option(one)
     one.add_argument("--worst", type=int, default=8, help="mistakes that are shown (default: 8)")
@@ -26,6 +26,7 @@ def report_options(one: argparse.ArgumentParser) -> None:
 
 def report(options: argparse.Namespace) -> int:
     from m2cnn.reporting import write_report
+    from m2cnn.reporting.mistakes import of_member
     from m2cnn.reporting.study import read_study
 
     study = read_study(
@@ -46,5 +47,7 @@ def report(options: argparse.Namespace) -> int:
         worst=options.worst,
         command=typed(),
     )
+    if options.maps and (told := of_member(study.bundle)):
+        print(told)
     print(f"{page}\n{pdf}\n{DISCLAIMER}")
     return OK

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, prevalence_option, prevalences, typed
+from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, typed
 from m2cnn.grades import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def site(options: argparse.Namespace) -> int:
 def reference_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("model", help="bundle or run folder")
     one.add_argument("--data", required=True, help="what it was trained on, with its splits: the run folder itself")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     one.add_argument("--workers", type=int, default=2, help="processes that look at photographs (default: 2)")
 

@@ -29,7 +29,6 @@ def systems_options(one: argparse.ArgumentParser) -> None:
 
 
 def systems_list(options: argparse.Namespace) -> None:
-    require("torch", "train")
     from m2cnn.entry import list_systems
 
     print(f"paper: its kappa, val / test. {DISCLAIMER}\n\n{list_systems()}", end="")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2cnn.cli_verb import OK, UNGRADED, typed, verb
+from m2cnn.cli_verb import OK, UNGRADED, images_option, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 from m2cnn.lock import alone
@@ -33,7 +33,7 @@ def table_options(one: argparse.ArgumentParser) -> None:
 def shared_options(one: argparse.ArgumentParser) -> None:
     """The options of every table."""
     one.add_argument("--data", help="as for train")
-    one.add_argument("--images", help="folder that the manifest's paths start from")
+    images_option(one)
     one.add_argument("--out", required=True, help="folder of the table; the same command goes on where it stopped")
     one.add_argument("--only", "--cells", default="", metavar="NAME,NAME", help="only these cells or arms")
     one.add_argument("--cache", help="folder for prepared pictures (default: in --out)")

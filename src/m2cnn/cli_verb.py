@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: exit codes, a file to write, a parser that ends with the disclaimer."""
+"""What the verbs of the command line share: exit codes, options, a parser that ends with the disclaimer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
@@ -19,21 +18,9 @@ def typed() -> str:
     return shlex.join(["m2cnn", *sys.argv[1:]])
 
 
-def new_file(path: Path) -> Path:
-    """Raises SettingError for a file that is there already: what it holds would be lost."""
-    if path.exists():
-        raise SettingError(path, "it exists", "a file that is not there yet", "Name another, or remove it yourself.")
-    return path
-
-
-def new_table(asked: str | None) -> Path | None:
-    """As `new_file`, None where none is asked for; a pipe or a device, such as /dev/stdout, loses nothing and may be
-    there.
-    """
-    if not asked:
-        return None
-    path = Path(asked)
-    return path if path.exists() and not path.is_file() and not path.is_dir() else new_file(path)
+def images_option(one: argparse.ArgumentParser) -> None:
+    told = "folder that the manifest's paths start from; a dataset's folder has its own photographs"
+    one.add_argument("--images", help=told)
 
 
 def prevalence_option(one: argparse.ArgumentParser) -> None:

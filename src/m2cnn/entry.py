@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2cnn import packaged
 from m2cnn.bundle import framed, load_bundle
@@ -13,12 +13,13 @@ from m2cnn.data.augment import Augment
 from m2cnn.errors import SettingError, did_you_mean
 from m2cnn.grades import NUM_GRADES
 from m2cnn.models import LADDERS, NetworkSettings
-from m2cnn.models.describe import Description, describe_network
-from m2cnn.models.layer_table import table
 from m2cnn.recipe import load_recipe, recipe_names
 from m2cnn.systems import SYSTEMS, Member, System, described, get
-from m2cnn.wording import words
+from m2cnn.wording import table, words
 from m2cnn.work import passes
+
+if TYPE_CHECKING:
+    from m2cnn.models.describe import Description
 
 PATIENTS = {"train": "training patients", "val": "validation patients"}
 NO_AUGMENT = Augment(rotation=0, flip=False, scale=0, shift=0, brightness=0, contrast=0)
@@ -138,6 +139,8 @@ def _number(system: System, member: str) -> int:
 def _describe(
     system: System, member: Member, size: int | None = None, cells: int | None = None, part: int = -1
 ) -> Description:
+    from m2cnn.models.describe import describe_network
+
     network = member.network
     size = network.usual_size(part) if size is None else size
     cells = _cells(system, network, size) if cells is None else cells

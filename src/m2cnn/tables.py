@@ -8,10 +8,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from m2cnn.errors import DataError
+from m2cnn.errors import DataError, SettingError
 
 
 def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -105,29 +107,79 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> byt
     return text.getvalue().encode()
 
 
+def new_file(path: Path) -> Path:
+    """Raises SettingError for a file that is there already: what it holds would be lost."""
+    if path.exists():
+        raise SettingError(path, "it exists", "a file that is not there yet", "Name another, or remove it yourself.")
+    return path
+
+
+def new_table(asked: str | None) -> Path | None:
+    """As `new_file`, None where none is asked for; a pipe or a device, such as /dev/stdout, loses nothing and may be
+    there.
+    """
+    if not asked:
+        return None
+    return Path(asked) if _is_device(Path(asked)) else new_file(Path(asked))
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 HALF = ".m2cnn-"  # in the name of what is not yet whole: .NAME.m2cnn-PID
 
 
 def is_half(name: str) -> bool:
-    """Whether a file is what a killed write_atomically left behind."""
+    """Whether a file is what a killed process had not yet written whole."""
     return bool(re.fullmatch(rf"\..+{re.escape(HALF)}\d+", name))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content`; a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         raise DataError(path, "a folder or a device", "a file to write", "Name a file.")
+    with _half(path, os.replace) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_new(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which has its name once it is whole; where writing breaks off there is none.
+
+    Pipes and devices are written at once. Raises SettingError, as `new_file`, also for a file that came meanwhile.
+    """
+    if _is_device(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    with _half(new_file(path), _name_new) as file:
+        yield file
+
+
+@contextmanager
+def _half(path: Path, name: Callable[[Path, Path], None]) -> Iterator[BinaryIO]:
+    """A file beside `path` that is given its name when it is whole, and is gone otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path = path.resolve()  # through a link, so that the file behind it is the new one too
     half = path.with_name(f".{path.name}{HALF}{os.getpid()}")
     try:
         with open(half, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(half, path)
+        name(half, path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def _name_new(half: Path, path: Path) -> None:
+    try:
+        os.link(half, path)  # unlike a renamed file, a link never takes the place of another file
+    except FileExistsError:
+        new_file(path)
+    except OSError:  # a file system without links, such as a memory stick's
+        os.replace(half, new_file(path))
 
 
 def write_json(path: Path, values: object) -> None:

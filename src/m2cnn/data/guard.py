@@ -35,12 +35,13 @@ class Guarded(NamedTuple):
     seen: dict[str, Seen]
 
 
-def guard(manifest: Manifest, memory: str | Path, report: str | Path, workers: int = 2) -> Guarded:
+def guard(manifest: Manifest, memory: str | Path, report: str | Path, workers: int = 2, doubt: bool = False) -> Guarded:
     """Look for photographs that stand twice; what is found goes to the log and, as table and sheet, into `report`.
 
-    memory: the folder where what was seen is remembered. Nothing is refused here, see refuse_across_splits.
+    memory: the folder where what was seen is remembered.  doubt: as of `survey`.  Nothing is refused here, see
+    refuse_across_splits.
     """
-    seen = survey(manifest, look_at_planes, memory, workers)
+    seen = survey(manifest, look_at_planes, memory, workers, doubt=doubt)
     manifest = with_hashes(manifest, seen)
     twins = find_twins(manifest, seen, workers)
     for sentence in findings(manifest, twins):

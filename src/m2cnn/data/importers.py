@@ -97,6 +97,8 @@ def table(
     dme: str | None = None,
     quality: str | None = None,
     split: str | None = None,
+    sha256: str | None = None,
+    source: str | None = None,
 ) -> Imported:
     """Any CSV, its columns given by name; `folder` has the photographs, image cells may lack the extension.
 
@@ -107,31 +109,24 @@ def table(
     folder = Path(folder)
     path = Path(csv) if csv is not None else only_file(folder, "*.csv", "csv")
     given = {"patient": patient, "eye": eye, "grade": grade, "dme": dme, "quality": quality, "split": split}
+    given |= {"sha256": sha256, "source": source}
     columns, body = read_table(path)
     taken = [name for name, theirs in given.items() if theirs is None and name in columns]
     names = {name: theirs for name, theirs in given.items() if theirs} | {name: name for name in taken}
     need_columns(path.name, columns, (image, *names.values()))
     matching = Matching(path.name, photographs_below(folder))
     told, rows = "patient" in names, []
-    missed = [(name, each) for name in set(given) - set(names) for each in columns if each.lower() == name != each]
+    ways = {name: f"The column was taken for its name: the option {name}= leaves it out." for name in taken}
+    missed = [(name, each) for name in given if name not in names for each in columns if each.lower() == name != each]
     for place, cells, name in matching.pairs(body, image):
         from_name = {} if told else dict(zip(("patient", "eye"), patient_and_eye(name), strict=True))
         own = {ours: cells[theirs] for ours, theirs in names.items() if cells[theirs] or ours not in taken}
-        values = {"image": name, **from_name, **own}
+        values = {"image": name, "patient": "", **from_name, **own}
         values["eye"] = EYE_OF.get(values.get("eye", "").lower(), values.get("eye", ""))
-        rows.append(_row(values, place, taken))
+        values["sha256"] = values.get("sha256", "").lower()
+        rows.append(row_from_cells(values, place, ways))
     notes = matching.notes() + [f'column "{each}" was not taken: {name}={each} takes it' for name, each in missed]
     return imported("table", folder, rows, notes + ([] if told else own_patient_note("table", rows)))
-
-
-def _row(values: dict[str, str], place: str, taken: list[str]) -> Row:
-    """As `row_from_cells`; its DataError says how to leave out a column that was `taken` for its name alone."""
-    try:
-        return row_from_cells(values, place)
-    except DataError as fault:
-        blamed = next((name for name in taken if fault.got.startswith(f"{name} ")), "")
-        way = f"The column was taken for its name: the option {blamed}= leaves it out." if blamed else ""
-        raise DataError(place, fault.got, fault.expected, f"{fault.repair} {way}".strip()) from None
 
 
 def grade_folders(folder: Path) -> bool:

@@ -20,10 +20,10 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,11 @@ class Row:
     source: str = ""
 
     def __post_init__(self) -> None:
-        for got, expected, repair in _faults(self):
-            raise DataError(f"photograph {self.image!r}", got, expected, repair)
+        for fault in _faults(self._values()):
+            raise DataError(f"photograph {self.image!r}", *fault[1:])
+
+    def _values(self) -> dict[str, Any]:
+        return {column: getattr(self, column) for column in COLUMNS}
 
     @property
     def teaches(self) -> bool:
@@ -60,32 +63,42 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+DEFAULTS = {field.name: field.default for field in fields(Row)}
 REQUIRED = ("image", "patient")
 
 
-def _faults(row: Row) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a row: (got, expected, repair)."""
+class _Fault(NamedTuple):
+    column: str
+    got: str
+    expected: str
+    repair: str
+
+
+def _faults(values: Mapping[str, Any]) -> Iterator[_Fault]:
+    """What is wrong with the values of a row."""
     for column in REQUIRED:
-        if not getattr(row, column):
+        if not values[column]:
             repair = "No patient ids: give each photograph its own." if column == "patient" else "Remove the row."
-            yield f"{column} is empty", "a value", repair
+            yield _Fault(column, f"{column} is empty", "a value", repair)
     for column in ("image", "patient", "source"):
-        value = getattr(row, column)
+        value = values[column]
         if not value.isprintable() or value != value.strip():
-            yield f"{column} is {value!r}", "no hidden character and no space at the ends", "Retype it."
-    if not _is_inside(row.image):
-        yield f'image is "{row.image}"', "a path with / below the folder of photographs", "Give that folder as root."
-    if row.grade not in (None, *range(NUM_GRADES)):
-        repair = "Ungradable images: leave the cell empty."
-        yield f'grade is "{row.grade}"', f"0..{NUM_GRADES - 1} (ICDR)", repair
-    if row.dme not in (None, 0, 1, 2):
-        yield f'dme is "{row.dme}"', "0..2 (risk of macular oedema)", "Unknown: leave the cell empty."
+            yield _Fault(column, f"{column} is {value!r}", "no hidden character and no space at the ends", "Retype it.")
+
+    def of(column: str, expected: str, repair: str) -> _Fault:
+        return _Fault(column, f'{column} is "{values[column]}"', expected, repair)
+
+    if not _is_inside(values["image"]):
+        yield of("image", "a path with / below the folder of photographs", "Give that folder as root.")
+    if values["grade"] not in (None, *range(NUM_GRADES)):
+        yield of("grade", f"0..{NUM_GRADES - 1} (ICDR)", "Ungradable images: leave the cell empty.")
+    if values["dme"] not in (None, 0, 1, 2):
+        yield of("dme", "0..2 (risk of macular oedema)", "Unknown: leave the cell empty.")
     for column, allowed in (("eye", ("left", "right")), ("quality", ("gradable", "ungradable")), ("split", SPLITS)):
-        value = getattr(row, column)
-        if value not in ("", *allowed):
-            yield f'{column} is "{value}"', f"{', '.join(allowed)} or empty", did_you_mean(value, allowed)
-    if not re.fullmatch(r"([0-9a-f]{64})?", row.sha256):
-        yield f'sha256 is "{row.sha256}"', "64 hexadecimal digits or empty", "Empty the column and fill it again."
+        if values[column] not in ("", *allowed):
+            yield of(column, f"{', '.join(allowed)} or empty", did_you_mean(values[column], allowed))
+    if not re.fullmatch(r"([0-9a-f]{64})?", values["sha256"]):
+        yield of("sha256", "64 hexadecimal digits or empty", "Empty the column and fill it again.")
 
 
 def _is_inside(image: str) -> bool:
@@ -228,8 +241,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             )
 
 
-def row_from_cells(cells: dict[str, str], place: str) -> Row:
-    """A row from text; DataError names `place`."""
+def row_from_cells(cells: dict[str, str], place: str, ways: Mapping[str, str] | None = None) -> Row:
+    """A row from text; DataError names `place`. ways: by column, another way out where its cell is refused."""
     values: dict = dict(cells)
     for column in ("grade", "dme"):
         values[column] = _whole(values.get(column, ""))
@@ -237,8 +250,10 @@ def row_from_cells(cells: dict[str, str], place: str) -> Row:
         values["image"] = str(PurePosixPath(cells["image"]))  # ./a.jpg and a.jpg are one photograph
     try:
         return Row(**values)
-    except DataError as fault:
-        raise DataError(place, fault.got, fault.expected, fault.repair) from None
+    except DataError:
+        column, got, expected, repair = next(_faults(DEFAULTS | values))
+        way = (ways or {}).get(column)
+        raise DataError(place, got, expected, f"{repair} {way}" if way else repair) from None
 
 
 def _whole(cell: str) -> int | str | None:

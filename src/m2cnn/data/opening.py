@@ -10,7 +10,7 @@ from pathlib import Path
 from m2cnn.data.imported import AS_PUBLISHED, Imported
 from m2cnn.data.importers import IMPORTERS, import_dataset
 from m2cnn.data.manifest import Manifest, missing_files, read_manifest
-from m2cnn.errors import DataError
+from m2cnn.errors import DataError, SettingError
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,9 @@ def open_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
 def read_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
     """The manifest of a CSV, a run folder, "NAME:FOLDER" (NAME of IMPORTERS), or a folder recognised by its layout.
 
-    images: the folder that a CSV's or a run's image paths start from, if it is another than written. Notes of importers
-    go to the log. Raises DataError when nothing fits, and where there is no folder `images`.
+    images: the folder that a CSV's or a run's image paths start from, if it is another than written; a dataset's are
+    in its own. Notes of importers go to the log. Raises DataError when nothing fits, and where there is no folder
+    `images`, SettingError for `images` beside a dataset's folder.
     """
     if images and not Path(images).is_dir():
         raise DataError(images, "no such folder", "the folder that the image paths start from", "Check --images.")
@@ -38,8 +39,13 @@ def read_data(spec: str | Path, images: str | Path | None = None) -> Manifest:
         if not folder:
             kinds = f"a manifest CSV, a run folder, a dataset's folder or NAME:FOLDER ({', '.join(IMPORTERS)})"
             raise DataError(spec, "no such file or folder", kinds, "Check the path.")
-        return _logged(import_dataset(name, folder))
-    return _logged(import_dataset(recognise(path), path))
+    else:
+        name, folder = recognise(path), str(path)
+    if images and Path(images).resolve() != Path(folder).resolve():
+        made = f"m2cnn data import {name} {shlex.quote(folder)} --out NEW.csv"
+        repair = f"Leave --images out, or write the dataset's manifest first, where they may lie elsewhere: {made}."
+        raise SettingError("--images", f"{images} for {spec}", f"no other folder than that of {name}", repair)
+    return _logged(import_dataset(name, folder))
 
 
 def recognise(folder: Path) -> str:

@@ -147,14 +147,18 @@ def need_columns(place: str, columns: list[str], needed: tuple[str, ...]) -> Non
 
 
 def with_hashes_of_twins(manifest: Manifest) -> Manifest:
-    """SHA-256 of the photographs that share their length with another: only those can be byte-identical.
+    """SHA-256 of the photographs that share their length with another, where none is told: only those can be
+    byte-identical.
 
     assign_splits keeps identical photographs on one side, also where a dataset has no patient ids.
     """
     lengths = [manifest.path(row).stat().st_size for row in manifest]
     times = Counter(lengths)
     pairs = zip(manifest.rows, lengths, strict=True)
-    rows = (replace(row, sha256=file_hash(manifest.path(row))) if times[n] > 1 else row for row, n in pairs)
+    rows = (
+        replace(row, sha256=file_hash(manifest.path(row))) if times[n] > 1 and not row.sha256 else row
+        for row, n in pairs
+    )
     return Manifest(tuple(rows), manifest.root)
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.data.identity import code_identity, file_identity
-from m2cnn.data.manifest import CHANGED, Manifest, Row
+from m2cnn.data.manifest import CHANGED, FileProblem, Manifest, Row, file_hash
 from m2cnn.data.pairing import some
 from m2cnn.errors import DataError, ImageError
 from m2cnn.fingerprint import SIDE, planes_of_file
@@ -69,11 +69,12 @@ def look_at_planes(file: PhotographFile) -> Seen:
 
 
 def survey(
-    manifest: Manifest, look: Look, folder: str | Path, workers: int = 2, code: Sequence[str] = ()
+    manifest: Manifest, look: Look, folder: str | Path, workers: int = 2, code: Sequence[str] = (), doubt: bool = False
 ) -> dict[str, Seen]:
     """image -> what `look` saw of it, for every photograph; what stands in FOLDER/photographs.sqlite is not seen again.
 
     code: modules that the look depends on besides CODE and its own: when one changes, everything is seen anew.
+    doubt: files whose rows have a hash are hashed also where the memory knows them by length and time.
     A photograph that cannot be read, or has not the hash that its row says, is there with its reason. Raises DataError
     for a memory that is damaged or cannot be written.
     """
@@ -82,6 +83,9 @@ def survey(
     tasks = [Task(row.image, manifest.path(row), _identity(manifest, row)) for row in manifest]
     with closing(_Memory(folder / MEMORY, look, code)) as memory:
         seen = memory.recall(tasks)
+        for row in manifest if doubt else ():
+            if row.sha256 and row.image in seen and not _is_still(manifest.path(row), seen[row.image].sha256):
+                del seen[row.image]
         missing = [task for task in tasks if task.image not in seen]
         for chunk in in_chunks(partial(look_at_chunk, look), missing, workers, CHUNK, "looking at photographs"):
             memory.keep(chunk)
@@ -92,6 +96,19 @@ def survey(
 def _as_promised(row: Row, seen: Seen) -> Seen:
     changed = row.sha256 and seen.sha256 and row.sha256 != seen.sha256
     return Seen(CHANGED, {}, b"", seen.sha256) if changed else seen
+
+
+def _is_still(path: Path, sha256: str) -> bool:
+    try:
+        return file_hash(path) == sha256
+    except OSError:
+        return False
+
+
+def problems(manifest: Manifest, seen: dict[str, Seen]) -> list[FileProblem]:
+    """As `check_files`, of what a survey saw: files that cannot be opened, or are not those of the manifest."""
+    numbered = [(number, row.image, seen[row.image]) for number, row in enumerate(manifest, start=2)]
+    return [FileProblem(n, image, it.reason) for n, image, it in numbered if it.reason == CHANGED or not it.sha256]
 
 
 def refuse_changed(seen: dict[str, Seen]) -> None:

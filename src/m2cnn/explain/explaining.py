@@ -34,7 +34,7 @@ SCHEMA, INDEX = "m2cnn.maps/1", "index.json"
 CHECKED = 4  # photographs on which a model's methods are checked before their maps are drawn
 BLANK = "blank: no place raises this answer"
 VIEWS = "the answer is the mean of several views, of which the middle one is explained"
-MEMBER = "of one member alone; the grade is that of all"
+MEMBER = "of member {} alone; the grade is that of all"
 EYES = "of one eye alone; the grade joins it with the patient's other eye, where that was seen"
 
 
@@ -56,14 +56,15 @@ def members_of(bundle: Bundle, methods: Sequence[str]) -> list[Member]:
     named = bundle.members or {"": bundle}
     networks = {name: maps.ready(load_network(each)) for name, each in named.items()}
     return [
-        Member(name, each, networks[name], maps.methods_of(networks[name], methods), _caution(bundle, each))
+        Member(name, each, networks[name], maps.methods_of(networks[name], methods), _caution(bundle, name))
         for name, each in named.items()
     ]
 
 
-def _caution(bundle: Bundle, member: Bundle) -> str:
+def _caution(bundle: Bundle, name: str) -> str:
     joins_eyes = bundle.combiner is not None and bundle.combiner.joins_eyes
-    told = ((MEMBER, len(bundle.members) > 1), (EYES, joins_eyes), (VIEWS, member.views.count > 1))
+    views = bundle.members.get(name, bundle).views
+    told = ((MEMBER.format(name), len(bundle.members) > 1), (EYES, joins_eyes), (VIEWS, views.count > 1))
     return "; ".join(text for text, is_true in told if is_true)
 
 

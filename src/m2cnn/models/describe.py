@@ -16,7 +16,7 @@ from torch import nn
 from m2cnn.errors import SettingError
 from m2cnn.models import build_network
 from m2cnn.models.inception_resnet import STEM_STRIDES, ConvBnReLU, map_sizes
-from m2cnn.models.layer_table import Description, Part, check_side, measure, table
+from m2cnn.models.layer_table import Description, Part, check_side, measure
 from m2cnn.models.m2cnn import M2CNN, size_after_cell
 from m2cnn.models.operations import called, classes, parts_of
 from m2cnn.models.settings import (
@@ -29,6 +29,7 @@ from m2cnn.models.settings import (
     PlainSettings,
 )
 from m2cnn.models.zoom_in_net_settings import ZoomInNet
+from m2cnn.wording import table
 
 CELL = (
     "computed: 3x3 stride 2 without padding, from the poster's map sizes; "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from m2cnn.errors import SettingError
+from m2cnn.wording import table
 
 COLUMNS = ["layer", "operation", "channels", "map", "parameters", "multiply-adds", "source"]
 
@@ -141,14 +142,3 @@ def _parameters(module: nn.Module) -> int:
 
 def _letter(number: int) -> str:
     return "abcdefghijklmnopqrstuvwxyz"[number]
-
-
-def table(names: list[str], rows: list[list[str]], left: int = 2) -> str:
-    """Plain text columns: the first `left` aligned left, the rest right."""
-    widths = [max(len(row[column]) for row in [names, *rows]) for column in range(len(names))]
-    lines = []
-    for row in [names, *rows]:
-        cells = [text.ljust(width) for text, width in zip(row[:left], widths, strict=False)]
-        cells += [text.rjust(width) for text, width in zip(row[left:], widths[left:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -24,7 +24,7 @@ from m2cnn.reporting.document import Section, Text, table
 from m2cnn.reporting.mistakes import TITLE, WORST, worst
 from m2cnn.reporting.sections import HOW_INTERVALS, PACKAGES, known, warnings, was_chosen_on
 from m2cnn.reporting.study import Study
-from m2cnn.wording import word
+from m2cnn.wording import grade_rule, word
 
 FILLED, PARTLY, OPEN = "filled", "partly", "TO FILL"
 ESTIMATES = ("qwk", "referable_auc", "referable_sensitivity", "referable_specificity")
@@ -216,12 +216,11 @@ def _of_model(study: Study) -> dict[str, str]:
 
 
 def _cutoffs(study: Study) -> str:
-    task, points = study.bundle.task, study.bundle.calibration.points
-    grade = f"severity cut at {word(task.cuts)}" if task.uses_cuts else "the likeliest"
+    points = study.bundle.calibration.points
     rules = [f"{point.name} from severity {word(point.severity)} on (chosen for {point.target:g})" for point in points]
     when = "Set on photographs of this split" if was_chosen_on(study) else "Frozen in the model before"
     referable = "; ".join(["referable disease from grade 2 on", *rules])
-    return f"Grade: {grade}; {referable}. {when}"
+    return f"Grades by {grade_rule(study.bundle.task)}; {referable}. {when}"
 
 
 def _ensemble(bundle: Bundle) -> str:

@@ -59,15 +59,22 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
 def _of_maps(bundle: Bundle) -> str:
     """What the maps are of, and what they leave out."""
     said = ["Where the severity came from: Grad-CAM at an earlier layer. A bright place is a hint, not a finding."]
-    if len(bundle.members) > 1:
-        first, *others = bundle.members
-        said.append(f"The grade is that of several members, the map that of {first} alone, not of {', '.join(others)}.")
+    if told := of_member(bundle):
+        said.append(told)
     if bundle.combiner is not None and bundle.combiner.joins_eyes:
         said.append(
             "The grade joins both eyes of a patient, the map is of one; the grade that stands in it may be of that eye "
             "alone, the one above it is of both."
         )
     return " ".join(said)
+
+
+def of_member(bundle: Bundle | None) -> str:
+    """Which member the maps are of; "" where there is but one."""
+    if bundle is None or len(bundle.members) < 2:
+        return ""
+    first, *others = bundle.members
+    return f"The grade is that of several members, the map that of {first} alone, not of {', '.join(others)}."
 
 
 def _files(study: Study) -> dict[str, Path]:
