@@ -430,12 +430,18 @@ def test_the_grade_at_the_prepared_size_is_the_same_to_the_last_bit(large, tiny_
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 @pytest.mark.parametrize("size", [256, 448])
-def test_the_severity_from_a_larger_size_is_near(large, tiny_run, tmp_path, size, kind):
+def test_what_the_network_sees_from_a_larger_size_is_near(large, tiny_run, tmp_path, size, kind):
+    """1.7 grey levels on average; how much a severity moves by that depends on the network, and so on the machine."""
     done = prepare(large, tmp_path / "out", size, kind, workers=1)
     grader = Grader.load(tiny_run)
+    preprocess, side = grader.bundle.preprocess, grader.bundle.size
     for one, other in zip(large, done.manifest, strict=True):
-        expected = grader.grade(large.path(one))
-        assert grader.grade(done.manifest.path(other)).severity == pytest.approx(expected.severity, abs=0.15)
+        paths = large.path(one), done.manifest.path(other)
+        seen, expected = (preprocess.read(PhotographFile(path), side).astype(int) for path in paths)
+        assert np.abs(seen - expected).mean() < 2.5
+        grades = [grader.grade(path) for path in paths]
+        assert all(each.gradable for each in grades)
+        assert grades[1].severity == pytest.approx(grades[0].severity, abs=0.4)
 
 
 @pytest.mark.real
