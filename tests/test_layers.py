@@ -37,7 +37,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
 HOMES = {"lightning": {"fit"}, "timm": {"models.timm_trunk"}, "onnxruntime": {"onnx_session"}, "matplotlib": {"plots"}}
-HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "calibration", "intervals", "simulated"}}
+HOMES |= {"fsspec": {"data.files"}, "scipy": {"paper.decisions", "bootstrap", "calibration", "intervals", "simulated"}}
 HOMES |= {"reportlab": {"reporting.pdf"}}
 HOMES |= {"sklearn": {"combine_fit"}, "skl2onnx": {"combine_fit"}}
 HOMES |= {"onnx": {"onnx_export"}, "onnxscript": {"onnx_export"}}

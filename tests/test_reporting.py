@@ -118,7 +118,7 @@ def test_the_lead_counts_patients_by_hand(study):
     said = " ".join(document_of(study).lead)
     assert "60 photographs of 30 patients, split test" in said
     assert "sends 94.4 % (" in said and "Of 6 patients with proliferative disease 1 were not sent on" in said
-    assert "1 of 60 (1.7 % (0 to " in said and "could not be graded" in said
+    assert "1 of 60 (1.7 % (0.3 to " in said and "could not be graded" in said
     people = dict.fromkeys(("p04",))
     found = section(document_of(study), "From photographs to patients").blocks
     lost = next(block for block in found if isinstance(block, Items))
