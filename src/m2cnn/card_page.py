@@ -163,7 +163,7 @@ def _data(bundle: Bundle) -> list[str]:
         *(table(head, counts) if counts else [f"Counts per grade: {NOT_RECORDED}."]),
         "",
         "A patient counts once; where a set names no patients (IDRiD), each photograph counts as one. Cuts and "
-        "calibration are chosen on validation patients; nobody looks at the lockbox.",
+        "calibration are chosen on validation patients; the lockbox has no say.",
     ]
 
 
