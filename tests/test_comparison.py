@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -285,12 +285,23 @@ TWO = replace(
 )
 
 
+@contextmanager
+def of_two_rows():
+    """Afterwards the rows are in their order again, which monkeypatch would turn round."""
+    before = dict(SYSTEMS)
+    SYSTEMS.clear()
+    SYSTEMS.update({row.name: row for row in (ONE, TWO)})
+    try:
+        yield
+    finally:
+        SYSTEMS.clear()
+        SYSTEMS.update(before)
+
+
 @pytest.fixture
-def two_rows(monkeypatch):
-    for name in list(SYSTEMS):
-        monkeypatch.delitem(SYSTEMS, name)
-    for row in (ONE, TWO):
-        monkeypatch.setitem(SYSTEMS, row.name, row)
+def two_rows():
+    with of_two_rows():
+        yield
 
 
 @dataclass
@@ -350,8 +361,7 @@ def story(rendered, tmp_path_factory):
         home / "out",
     )
     for change in (told.broken, told.whole):
-        with pytest.MonkeyPatch.context() as patch:
-            two_rows.__wrapped__(patch)
+        with of_two_rows(), pytest.MonkeyPatch.context() as patch:
             change(patch)
             told.run()
     return told
