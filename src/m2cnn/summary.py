@@ -44,21 +44,19 @@ def gaps_of(statistic: Panel, replicates: int, seed: int) -> Gaps:
 
 def estimates(statistic: Panel, drawn: Floats, gaps: Gaps) -> dict[str, Estimate]:
     """An estimate for every metric; drawn: (R, K) replicates."""
-    values = statistic.values()
-    found = {name: Estimate(float(values[k]), *_percentiles(drawn[:, k])) for k, name in enumerate(METRICS)}
+    values = dict(zip(METRICS, statistic.values().tolist(), strict=True))
+    replicates = dict(zip(METRICS, drawn.T, strict=True))
+    bounds = {name: _percentiles(replicates[name]) for name in METRICS}
     for name in SCORED:
-        found[name] = Estimate(found[name].value, *score_interval(found[name].value, drawn[:, METRICS.index(name)]))
+        bounds[name] = score_interval(values[name], replicates[name])
     for name, patients in statistic.patients_of_shares().items():
-        k = METRICS.index(name)
-        found[name] = Estimate(found[name].value, *share_interval(found[name].value, drawn[:, k], patients))
+        bounds[name] = share_interval(values[name], replicates[name], patients)
     for name, pairs in statistic.pairs_of_areas().items():
-        value, replicates = found[name].value, drawn[:, METRICS.index(name)]
-        # Of an average precision of 1 no bound is known.
-        bounds = share_interval(value, replicates, pairs if name.endswith("auc") else 0, pairs - 1)
-        found[name] = Estimate(value, *bounds)
+        exact = pairs if name.endswith("auc") else 0  # of an average precision of 1 no bound is known
+        bounds[name] = share_interval(values[name], replicates[name], exact, pairs - 1)
     for kind, name in enumerate(BIASED):
-        found[name] = Estimate(found[name].value, *ece_bounds(gaps[0][kind], gaps[1][:, kind]))
-    return found
+        bounds[name] = ece_bounds(gaps[0][kind], gaps[1][:, kind])
+    return {name: Estimate(values[name], *bounds[name]) for name in METRICS}
 
 
 def _percentiles(replicates: Floats) -> tuple[float, float]:
