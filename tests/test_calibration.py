@@ -276,7 +276,7 @@ BY_POINT = "the grade alone says not referable but sensitive says refer: go by t
     [
         (0, 0.4, ""),
         (0, 0.6, BY_POINT),
-        (1, 3.1, BY_POINT.replace("sensitive", "sensitive and specific")),
+        (1, 3.1, BY_POINT.replace("sensitive says", "sensitive and specific say")),
         (2, 0.4, "the grade alone says referable but no operating point says refer"),
         (2, 0.6, ""),
         (4, 3.5, ""),

@@ -37,6 +37,30 @@ def test_a_competitions_table_beside_its_labels(written):
     assert any("3 of 3 photographs matched by name" in note for note in reading.notes)
 
 
+def test_people_whose_photographs_have_equal_names_stay_apart(written, tmp_path, capsys):
+    rows = ("M/left.jpg,0", "M/right.jpg,4", "S/left.jpg,0", "S/right.jpg,0", "a/7_left.jpg,0", "b/7_left.jpg,3")
+    text = "\n".join(("image,level", *rows, "x/M/left.jpg,0", "0/8_left.jpg,0", "1/8_right.jpg,1", "b/7_right.jpg,0"))
+    truth = written(text.replace("S/left.jpg,0", "S/left.jpg,4"), "labels.csv")
+    reading = read_anyones(written(text), read_truth(truth))
+    people = ["M", "M", "S", "S", "a/7", "b/7", "x/M", "8", "8", "b/7"]
+    assert reading.predictions.patient.tolist() == people and set(reading.predictions.eye) == {"left", "right"}
+    said = " ".join(reading.notes)
+    assert "2 names of patients stand in several folders with equal" in said and "7, M; a column patient" in said
+    assert "1 names of patients stand in several folders, and were taken for one person each: 8" in said
+    assert main(["patients", str(tmp_path / "theirs.csv"), "--truth", str(truth), "--replicates", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 patients: 6 with a result" in printed and "1 patients with proliferative disease were not" in printed
+    assert "S: graded 0" in printed and "by the grade alone" in printed
+    told = read_anyones(written("image,level,patient\na/7_left.jpg,0,1\nb/7_left.jpg,0,1", "told.csv"))
+    assert told.predictions.patient.tolist() == ["1", "1"] and len(told.notes) == 1
+
+
+def test_a_photograph_without_a_prediction_is_its_own_persons(written):
+    truth = read_truth(written("image,level\na/7_left.jpg,0\nb/7_left.jpg,4", "labels.csv"))
+    table = read_anyones(written("image,level\na/7_left.jpg,0"), truth, missing="ungradable").predictions
+    assert len(set(table.patient)) == 2 and table.gradable.tolist() == [True, False]
+
+
 def test_a_notebooks_table_carries_its_truth(written):
     reading = read_anyones(
         written(

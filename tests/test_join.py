@@ -152,6 +152,8 @@ def test_names_of_files_tell_the_eyes(tmp_path):
     found = [[photo.source.name for photo in exam] for exam in exams(files)]
     assert found == [["1_left.jpeg", "1_right.jpeg"], ["IDRiD_1.jpg"], ["IDRiD_2.jpg"], ["2_right.jpeg"]]
     assert [len(exam) for exam in exams(files, joined=False)] == [1] * 5
+    files = [tmp_path / name for name in ("M/left.jpg", "M/right.jpg", "S/left.jpg", "S/7 OD.jpg", "S/7 OS.jpg")]
+    assert [[photo.eye for photo in exam] for exam in exams(files)] == [["left", "right"], ["left"], ["right", "left"]]
 
 
 def test_an_interrupted_join_goes_on(pair_run, rendered, tmp_path):

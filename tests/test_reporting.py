@@ -221,9 +221,8 @@ def test_the_worst_come_first_and_good_ones_not_at_all(study):
     p = study.scored
     places = worst(study, 100)
     off = np.abs(p.severity - p.grade)[places]
-    assert (
-        off.min() >= 0.5 and (np.diff(off) <= 1e-6).all() and len(places) == (np.abs(p.severity - p.grade) >= 0.5).sum()
-    )
+    assert (np.diff(off) <= 1e-6).all()
+    assert set(places) == set(np.flatnonzero(p.decoded != p.grade))  # also one half a grade off that was graded well
     shots = section(document_of(study, worst=3), "The worst mistakes").blocks[-1].shots
     assert shots[0].title == "008.jpg: graded 0 (no apparent retinopathy), truth 4 (proliferative)" and len(shots) == 3
     assert not any(shot.picture for shot in shots)

@@ -11,6 +11,11 @@ from m2cnn.grades import DISCLAIMER, ENDPOINTS
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.tables import new_table, table_bytes, writing_new
 
+BY_GRADE = (
+    "referred here is who has grade 2 or worse, by the grade alone: operating points (refer_... of m2cnn grade) are "
+    "not asked, and may send more patients on"
+)
+
 
 def patients_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("table", metavar="DIR", help="folder of m2cnn evaluate, a run (its test), or anyone's table")
@@ -36,6 +41,7 @@ def patients(options: argparse.Namespace) -> int:
         print(note)
     for what, table in (("eyes", by_eye(photographs)), ("patients", people)):
         _print_level(what, table, options.replicates)
+    print(BY_GRADE)
     _print_missed(people)
     if options.groups:
         _print_groups(options.groups, photographs, options.replicates)

@@ -173,7 +173,8 @@ def unknown_to(
     if met and trained_on == "refuse":
         shown = some([f"{one.image} ({one.role}, {one.how})" for one in met])
         got = f"{len(met)} of {len(chosen)} photographs are known to the model: {shown}"
-        raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", "--trained-on skip leaves them out.")
+        repair = "Leave them out of the table; evaluate leaves them out with --trained-on skip."
+        raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", repair)
     known = {one.image for one in met}
     left = tuple(row for row in chosen if row.image not in known)
     if not left:

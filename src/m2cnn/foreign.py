@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from m2cnn.data.pairing import patient_and_eye
+from m2cnn.data.pairing import patients_and_eyes
 from m2cnn.errors import DataError
 from m2cnn.foreign_cells import (
     EITHER_OF,
@@ -142,7 +142,9 @@ def _understood(path: Path, told: bool, system: str) -> tuple[Predictions, list[
     chance = np.full((len(truth), NUM_GRADES), np.nan) if chance is None else chance
     score, few = _scores(np.array(score), path)
     severity, decoded = _decided(np.array(grade, np.int64), score, chance)
-    return _table(texts, np.array(truth, np.int64), severity, decoded, chance, system), notes + more + few
+    people, whose = patients_and_eyes(texts["image"], path.name)
+    table = _table(texts, people, np.array(truth, np.int64), severity, decoded, chance, system)
+    return table, notes + more + few + ([] if "patient" in texts else whose)
 
 
 def _said(columns: _Columns, path: Path) -> list[str]:
@@ -209,6 +211,7 @@ def _decided(grade: np.ndarray, score: np.ndarray, chance: np.ndarray) -> tuple[
 
 def _table(
     texts: dict[str, list[str]],
+    guessed: Sequence[tuple[str, str]],
     truth: np.ndarray,
     severity: np.ndarray,
     decoded: np.ndarray,
@@ -220,7 +223,6 @@ def _table(
     refused = np.array([cell.lower() in ("false", "0", "no") for cell in texts.get("gradable", empty)], bool)
     gradable = (decoded != NO_GRADE) & ~refused
     reasons = zip(gradable, texts.get("reason", empty), strict=True)
-    guessed = [patient_and_eye(image) for image in texts["image"]]
     return Predictions(
         image=texts["image"],
         patient=[told or own for told, (own, _) in zip(texts.get("patient", empty), guessed, strict=True)],

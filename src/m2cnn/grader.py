@@ -194,7 +194,7 @@ def _disagreement(referable: bool, refer: Mapping[str, bool]) -> str:
     told = "the grade alone says {} but {}: go by the operating point that your clinic chose"
     if referable:
         return told.format("referable", "no operating point says refer")
-    return told.format("not referable", f"{' and '.join(referring)} says refer")
+    return told.format("not referable", f"{' and '.join(referring)} {'says' if len(referring) == 1 else 'say'} refer")
 
 
 def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable, depth: int) -> Iterator:
@@ -208,14 +208,15 @@ def _read_ahead(pool: ThreadPoolExecutor, prepare, sources: Iterable, depth: int
 
 
 def exams(photographs: Iterable[Path], joined: bool = True) -> list[list[Photo]]:
-    """Photographs of one folder whose names say the same patient and which eye (7_left.jpeg, 7_right.jpeg): one exam.
+    """Photographs of one folder whose names say the same patient and which eye (7_left.jpeg, 7_right.jpeg; left.jpeg
+    and right.jpeg in a patient's folder): one exam.
 
     In the order of the first photograph of each; one whose name says no eye is an exam of its own, as all are unless
     they are `joined`.
     """
     found: dict[tuple, list[Photo]] = {}
     for number, path in enumerate(photographs):
-        patient, eye = patient_and_eye(path.name)
+        patient, eye = patient_and_eye(path.as_posix())
         found.setdefault((path.parent, patient) if eye and joined else (number,), []).append(Photo(path, eye))
     return list(found.values())
 

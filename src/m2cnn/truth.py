@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from m2cnn.data.pairing import patient_and_eye, some, stem_of
+from m2cnn.data.pairing import patients_and_eyes, some, stem_of
 from m2cnn.errors import DataError
 from m2cnn.foreign_cells import EITHER_OF, eye_of, grade_of, meaning_of, normal, placed, refuse_doubles
 from m2cnn.grades import NUM_GRADES
@@ -128,7 +128,8 @@ def _refuse_other_truth(table: Predictions, truth: Truth, found: np.ndarray) -> 
 def _joined(table: Predictions, truth: Truth, rest: Sequence[int]) -> Predictions:
     """The table and photographs without a prediction, as ungradable."""
     images = [truth.images[number] for number in rest]
-    guessed = [patient_and_eye(image) for image in images]
+    everyone = patients_and_eyes(truth.images, truth.place)[0]
+    guessed = [everyone[number] for number in rest]
     patient = [truth.patient[number] or own for number, (own, _) in zip(rest, guessed, strict=True)]
     eye = [truth.eye[number] or own for number, (_, own) in zip(rest, guessed, strict=True)]
     count, nothing = len(rest), np.full(len(rest), np.nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from m2cnn.tables import read_text
 
 PHOTOGRAPH = re.compile(r"(?P<stem>.+)\.(jpe?g|png|tiff?|webp)", re.IGNORECASE)
 MANIFEST, TWINS = "manifest.csv", "twins.csv"  # ours, in a dataset's folder: of the import, and of the leak guard
-PATIENT_EYE = re.compile(r"(?P<patient>.+?)[_-](?P<eye>left|right|[lr]|o[ds])(?:[_-]?\d+)?", re.IGNORECASE)
+PATIENT_EYE = re.compile(r"(?:(?P<patient>.+?)[ _-])?(?P<eye>left|right|[lr]|o[ds])(?:[ _-]?\d+)?", re.IGNORECASE)
 EYE_OF = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 
 
@@ -126,18 +126,64 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def patient_and_eye(image: str) -> tuple[str, str]:
-    """(patient, eye) of <patient>_<left|right>.jpeg; also l, r, od, os, "-", any case, and a field number.
+    """(patient, eye) of <patient>_<left|right>.jpeg; also l, r, od, os, "-" or a space, any case, and a field number.
 
-    A photograph named otherwise is its own patient.
+    A photograph that is named by its eye alone is of the patient that its folder names; one named otherwise is its own
+    patient.
 
     >>> patient_and_eye("train/10_left.jpeg"), patient_and_eye("0/IDRiD_118.jpg")
     (('10', 'left'), ('IDRiD_118', ''))
     >>> patient_and_eye("10_OD.png"), patient_and_eye("247_l2.jpg")
     (('10', 'right'), ('247', 'left'))
+    >>> patient_and_eye("clinic/Schulz/left.jpg"), patient_and_eye("left.jpg")
+    (('Schulz', 'left'), ('left', ''))
     """
-    stem = stem_of(image.rpartition("/")[2])
+    folder, _, name = image.rpartition("/")
+    stem = stem_of(name)
     match = PATIENT_EYE.fullmatch(stem)
-    return (match["patient"], EYE_OF[match["eye"].lower()]) if match else (stem, "")
+    patient = match and (match["patient"] or folder.rpartition("/")[2])
+    return (patient, EYE_OF[match["eye"].lower()]) if match and patient else (stem, "")
+
+
+def patients_and_eyes(images: Sequence[str], place: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """(patient, eye) of each name of a table, and what was guessed in doubt, in sentences that begin with `place`.
+
+    Two folders that hold one name, or one person's folder name twice, hold different people, whose folders become part
+    of what they are called: nobody's result is taken for another's. Names that differ may be one person's, whose
+    photographs lie in folders by grade: they stay one patient, and that is said.
+
+    >>> patients_and_eyes(["a/7_left.jpg", "b/7_left.jpg", "a/8_left.jpg"], "t.csv")[0]
+    [('a/7', 'left'), ('b/7', 'left'), ('8', 'left')]
+    """
+    found = [patient_and_eye(image) for image in images]
+    homes: dict[str, set[str]] = defaultdict(set)
+    seen: dict[tuple[str, str], str] = {}
+    apart: set[str] = set()
+    for image, (patient, _) in zip(images, found, strict=True):
+        folder, _, name = image.rpartition("/")
+        homes[patient].add(folder)
+        if seen.setdefault((patient, stem_of(name)), folder) != folder:
+            apart.add(patient)
+    notes, repair = [], "a column patient would tell it surely"
+    if apart:
+        what = (
+            "names of patients stand in several folders with equal photographs' names, and were taken for other people"
+        )
+        notes.append(f"{place}: {len(apart)} {what}: {some(sorted(apart))}; {repair}")
+    if together := sorted(patient for patient, folders in homes.items() if len(folders) > 1 and patient not in apart):
+        what = "names of patients stand in several folders, and were taken for one person each"
+        notes.append(f"{place}: {len(together)} {what}: {some(together)}; {repair}")
+    return [
+        (_called(image, patient) if patient in apart else patient, eye)
+        for image, (patient, eye) in zip(images, found, strict=True)
+    ], notes
+
+
+def _called(image: str, patient: str) -> str:
+    """The patient's name behind the folder; the folder itself, where the name came from it."""
+    folder = image.rpartition("/")[0]
+    own = PATIENT_EYE.fullmatch(stem_of(image.rpartition("/")[2]))
+    return folder if own and not own["patient"] else f"{folder}/{patient}"
 
 
 def need_columns(place: str, columns: list[str], needed: tuple[str, ...]) -> None:

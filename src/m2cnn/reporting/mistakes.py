@@ -24,11 +24,11 @@ TITLE = "The worst mistakes"
 
 
 def worst(study: Study, count: int = WORST) -> list[int]:
-    """Places among the scored photographs, farthest from the truth first; none that is less than half a grade off."""
+    """Places among the scored photographs that got another grade than the true one, the severity farthest off first."""
     p = study.scored
     off = np.abs(p.severity.astype(np.float64) - p.grade)
     order = sorted(range(len(p)), key=lambda i: (-off[i], str(p.image[i])))
-    return [i for i in order[:count] if off[i] >= 0.5]
+    return [i for i in order if p.decoded[i] != p.grade[i]][:count]
 
 
 def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Section:
@@ -41,7 +41,7 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
         return Section(TITLE, (Text("They were not asked for (--worst 0)."),))
     places = worst(study, count)
     if not places:
-        return Section(TITLE, (Text("No photograph is half a grade off."),))
+        return Section(TITLE, (Text("No photograph got another grade than the true one."),))
     files = _files(study) if pictures else {}
     names = [str(study.scored.image[i]) for i in places]
     drawn = _maps(study, [files[name] for name in names if name in files]) if maps else {}
@@ -49,7 +49,8 @@ def mistakes(study: Study, pictures: bool, maps: bool, count: int = WORST) -> Se
     why = (
         "" if pictures and study.manifest else "Photographs are not shown (--data shows them, --no-pictures does not). "
     )
-    text = f"{why}Those farthest from the truth, by severity; of {len(study.scored)}. Labels may be wrong too."
+    wrong = "Those graded wrongly, the severity farthest from the truth first"
+    text = f"{why}{wrong}; of {len(study.scored)}. Labels may be wrong too."
     blocks: list[Block] = [Text(text)]
     if maps:
         blocks.append(Text(_of_maps(study.bundle)))

@@ -77,8 +77,9 @@ def lead(study: Study) -> tuple[str, ...]:
     severe, lost = int((study.people.grade == NUM_GRADES - 1).sum()), len(missed(study.people))
     return (
         f"{summary['system'] or study.name} graded {counted}.",
-        f"Of patients with referable disease (grade {REFERABLE} or more) it sends {_percent(people[REFER])} on; of "
-        f"patients without it, {_percent(people[SPARE])} are not sent on. Patients without a result are sent on.",
+        f"By its grade alone, of patients with referable disease (grade {REFERABLE} or more) it sends "
+        f"{_percent(people[REFER])} on; of patients without it, {_percent(people[SPARE])} are not sent on. Patients "
+        "without a result are sent on.",
         f"{_share(study, study.predictions, ~study.predictions.gradable)} photographs could not be graded: a person "
         "must see those eyes.",
         f"Of {severe} patients with proliferative disease {lost} were not sent on.",
