@@ -55,6 +55,14 @@ def test_people_whose_photographs_have_equal_names_stay_apart(written, tmp_path,
     assert told.predictions.patient.tolist() == ["1", "1"] and len(told.notes) == 1
 
 
+@pytest.mark.parametrize(("highest", "said"), [(1, True), (2, False)])
+def test_yes_and_no_are_told_from_grades(written, highest, said):
+    rows = [f"{n}_left,{n % 5}" for n in range(30)]
+    truth = written("\n".join(("image,label", *(f"{n}_left,{n % (highest + 1)}" for n in range(30)))), "binary.csv")
+    notes = read_anyones(written("\n".join(("image,level", *rows))), read_truth(truth)).notes
+    assert any("no true grade is above 1" in note for note in notes) == said
+
+
 def test_a_photograph_without_a_prediction_is_its_own_persons(written):
     truth = read_truth(written("image,level\na/7_left.jpg,0\nb/7_left.jpg,4", "labels.csv"))
     table = read_anyones(written("image,level\na/7_left.jpg,0"), truth, missing="ungradable").predictions

@@ -35,6 +35,7 @@ from m2cnn.truth import NO_PREDICTION, Truth, with_truth
 
 OWN = {"grade", "severity", "gradable", "model"}  # of the table that `m2cnn grade --csv` writes
 MISSING = ("leave", "ungradable")
+FEW = 20  # so many values within 0..1 may be grades or scores; more are told
 FURTHEST = 1.0  # a score this far outside 0..4 is moved to the end; beyond, it is on another scale
 
 
@@ -63,6 +64,9 @@ def read_anyones(path: str | Path, truth: Truth | None = None, *, system: str = 
     if truth is not None:
         table, more = with_truth(table, truth, missing)
         notes += more
+    true = table.grade[table.grade != NO_GRADE]
+    if len(true) > FEW and true.max() <= 1:
+        notes.append("no true grade is above 1: if they are yes and no (referable or not), they are no grades of 0..4")
     return Reading(table, tuple(notes))
 
 
@@ -194,7 +198,7 @@ def _scores(score: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
     outside = int(((score < 0) | (score > highest)).sum())
     notes = [f"{path.name}: {outside} scores outside 0..{highest} were moved to its ends"] if outside else []
     known = score[~np.isnan(score)]
-    if len(known) > 20 and known.max() <= 1:
+    if len(known) > FEW and known.max() <= 1:
         notes.append(f"{path.name}: all scores are within 0..1; if they are chances, they are no severities of 0..4")
     return np.clip(score, 0, highest), notes
 
