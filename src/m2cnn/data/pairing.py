@@ -138,11 +138,17 @@ def patient_and_eye(image: str) -> tuple[str, str]:
     >>> patient_and_eye("clinic/Schulz/left.jpg"), patient_and_eye("left.jpg")
     (('Schulz', 'left'), ('left', ''))
     """
+    folder, patient, eye = _told(image)
+    if eye and not patient:
+        patient = folder.rpartition("/")[2]
+    return (patient, eye) if patient else (stem_of(image.rpartition("/")[2]), "")
+
+
+def _told(image: str) -> tuple[str, str, str]:
+    """(folder, patient, eye), the last two as the photograph's own name tells them, "" where it does not."""
     folder, _, name = image.rpartition("/")
-    stem = stem_of(name)
-    match = PATIENT_EYE.fullmatch(stem)
-    patient = match and (match["patient"] or folder.rpartition("/")[2])
-    return (patient, EYE_OF[match["eye"].lower()]) if match and patient else (stem, "")
+    match = PATIENT_EYE.fullmatch(stem_of(name))
+    return (folder, match["patient"] or "", EYE_OF[match["eye"].lower()]) if match else (folder, stem_of(name), "")
 
 
 def patients_and_eyes(images: Sequence[str], place: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -181,9 +187,8 @@ def patients_and_eyes(images: Sequence[str], place: str) -> tuple[list[tuple[str
 
 def _called(image: str, patient: str) -> str:
     """The patient's name behind the folder; the folder itself, where the name came from it."""
-    folder = image.rpartition("/")[0]
-    own = PATIENT_EYE.fullmatch(stem_of(image.rpartition("/")[2]))
-    return folder if own and not own["patient"] else f"{folder}/{patient}"
+    folder, own, eye = _told(image)
+    return folder if eye and not own else f"{folder}/{patient}"
 
 
 def need_columns(place: str, columns: list[str], needed: tuple[str, ...]) -> None:
