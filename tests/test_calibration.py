@@ -1,8 +1,10 @@
 """Calibration: fitted numbers against a second author, frozen points that do what they say, and no grade changed."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -263,8 +265,50 @@ def test_points_stand_in_every_row(site, rendered, tmp_path, capsys):
     assert "high-sensitivity: refer, high-specificity: do not refer" in said and "chance of referable" in said
     header, row = (line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines())
     at = dict(zip(header, row, strict=False))
-    assert (at["refer_high_sensitivity"], at["refer_high_specificity"]) == ("True", "False")
+    assert (at["refer_high_sensitivity"], at["refer_high_specificity"]) == ("true", "false")
     assert float(at["chance"]) == pytest.approx(sum(float(at[f"p{grade}"]) for grade in (2, 3, 4)))
+
+
+def test_patients_are_referred_by_a_point(site, rendered, tmp_path, capsys):
+    shutil.copytree(site, tmp_path / "bundle")
+    paths = [str(rendered.path(row)) for row in rendered.rows[:16]]
+    assert main(["grade", *paths, "--model", str(site), "--csv", str(tmp_path / "plain.csv")]) == 0
+    with open(tmp_path / "plain.csv", newline="") as file:
+        middle = float(np.median([float(row["severity"]) for row in csv.DictReader(file)]))
+    points = (Point("high-sensitivity", middle, 0.9, (0.9, 0.8, 1.0), (0.7, 0.6, 0.8)),)
+    bundle = with_calibration(load_bundle(tmp_path / "bundle"), replace(NONE, points=points, photographs=9))
+    assert main(["grade", *paths, "--model", str(bundle.folder), "--csv", str(tmp_path / "a.csv")]) == 0
+    (tmp_path / "truth.csv").write_text("image,level\n" + "".join(f"{row.image},{row.grade}\n" for row in rendered))
+    words = ["patients", str(tmp_path / "a.csv"), "--truth", str(tmp_path / "truth.csv"), "--replicates", "20"]
+    asked = ["--point", "high-sensitivity", "--model", str(bundle.folder)]
+    capsys.readouterr()
+    assert main([*words, *asked, "--csv", str(tmp_path / "people.csv")]) == 0
+    said = capsys.readouterr().out
+    assert f"severity of {middle:.3f} or more in a field that can be graded: the operating point high-sens" in said
+    assert "by the grade alone" not in said
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = {Path(row["image"]).name: row["refer_high_sensitivity"] for row in csv.DictReader(file)}
+    sent = {}
+    for row in rendered.rows[:16]:
+        sent[row.patient] = sent.get(row.patient, False) or rows[row.image] == "true"
+    with open(tmp_path / "people.csv", newline="") as file:
+        people = {row["patient"]: row["refer_high_sensitivity"] == "true" for row in csv.DictReader(file)}
+    assert people == sent and 0 < sum(sent.values()) < len(sent)
+    ill = {row.patient for row in rendered.rows[:16] if row.grade >= 2}
+    share = np.mean([sent[patient] for patient in ill])
+    assert f"referable: sensitivity: {share:.3f}" in said.split("patients:")[1]
+    # By the severity itself: the same, whoever graded.
+    assert main([*words, "--point", str(middle), "--csv", str(tmp_path / "same.csv")]) == 0
+    assert f"refer_from_{middle:g}" in (tmp_path / "same.csv").read_text()
+    capsys.readouterr()
+    for more, message in (
+        (["--point", "high-sensitivity", "--model", str(site)], f"--point: graded by {bundle.hash}; expected"),
+        (["--point", "high-sensitivty", "--model", str(bundle.folder)], 'Did you mean "high-sensitivity"'),
+        (["--point", "7"], "--point: 7; expected the name of a point, or a severity of 0..4"),
+        (["--model", str(bundle.folder)], "--model: no --point"),
+    ):
+        assert main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 POINTS = {"sensitive": 0.5, "specific": 3.0}

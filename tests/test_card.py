@@ -410,7 +410,7 @@ def test_a_page_is_not_written_over(capsys, model, measured, tmp_path):
         (["--picture", "x.png"], "expected FILE=CAPTION"),
         (["--out", "system.json"], "a page to write"),
         (["--data", "x"], "without --add"),
-        (["--replicates", "0"], "1 or more"),
+        (["--replicates", "0"], "20 or more"),
         (["--add", "test=nowhere"], "metrics.json"),
     ],
 )

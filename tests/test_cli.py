@@ -24,12 +24,16 @@ def test_grade_prints_and_writes_a_row_per_photograph(capsys, tiny_run, rendered
     bad = tmp_path / "bad.jpg"
     bad.write_text("text")
     good = rendered.path(rendered.rows[0])
-    code, out, _ = run(capsys, "grade", good, bad, "--model", tiny_run, "--csv", tmp_path / "out.csv")
+    (tmp_path / "IM0001.dcm").touch()
+    code, out, err = run(capsys, "grade", good, tmp_path, good, "--model", tiny_run, "--csv", tmp_path / "out.csv")
     assert code == UNGRADED
-    assert "grade " in out.splitlines()[0] and "not gradable" in out.splitlines()[1]
+    assert "grade " in out.splitlines()[0] and out.splitlines()[1].startswith(
+        f"{bad}: not gradable: unreadable, begins"
+    )
     assert DISCLAIMER in out
+    assert err.startswith(f"1 file passed over (1 .dcm): {tmp_path / 'IM0001.dcm'}; expected .jpeg, .jpg")
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
-    assert [row["gradable"] for row in rows] == ["True", "False"]
+    assert [row["gradable"] for row in rows] == ["true", "false"]
     assert rows[1]["grade"] == "" and rows[1]["reason"]
     assert sum(float(rows[0][f"p{n}"]) for n in range(5)) == pytest.approx(1)
 
@@ -151,7 +155,7 @@ def test_what_the_system_refuses_is_one_sentence(capsys, tiny_run, rendered, tmp
         assert code == REFUSED and err.startswith("m2cnn: ")
     assert photograph.read_bytes() == before
     code, _, err = run(capsys, "evaluate", tiny_run, "--data", tiny_run, "--out", tmp_path / "e", "--replicates", 0)
-    assert code == REFUSED and "1 or more" in err
+    assert code == REFUSED and "20 or more" in err
     for word, message in (("8", "prevalence: 8; expected between 0 and 1"), ("any=x", "--prevalence: any=x; expected")):
         code, _, err = run(
             capsys, "evaluate", tiny_run, "--data", tiny_run, "--out", tmp_path / "e", "--prevalence", word

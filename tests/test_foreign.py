@@ -45,11 +45,11 @@ def test_people_whose_photographs_have_equal_names_stay_apart(written, tmp_path,
     people = ["M", "M", "S", "S", "a/7", "b/7", "x/M", "8", "8", "b/7"]
     assert reading.predictions.patient.tolist() == people and set(reading.predictions.eye) == {"left", "right"}
     said = " ".join(reading.notes)
-    assert "2 names of patients stand in several folders with equal" in said and "7, M; a column patient" in said
-    assert "1 names of patients stand in several folders, and were taken for one person each: 8" in said
+    assert "with equal photographs' names were taken for other people (2): 7, M; a column patient" in said
+    assert "names that stand in several folders were taken for one person each (1): 8" in said
     assert main(["patients", str(tmp_path / "theirs.csv"), "--truth", str(truth), "--replicates", "20"]) == 0
     printed = capsys.readouterr().out
-    assert "6 patients: 6 with a result" in printed and "1 patients with proliferative disease were not" in printed
+    assert "6 patients: 6 with a result" in printed and "1 patient with proliferative disease was not" in printed
     assert "S: graded 0" in printed and "by the grade alone" in printed
     told = read_anyones(written("image,level,patient\na/7_left.jpg,0,1\nb/7_left.jpg,0,1", "told.csv"))
     assert told.predictions.patient.tolist() == ["1", "1"] and len(told.notes) == 1
@@ -67,6 +67,24 @@ def test_a_photograph_without_a_prediction_is_its_own_persons(written):
     truth = read_truth(written("image,level\na/7_left.jpg,0\nb/7_left.jpg,4", "labels.csv"))
     table = read_anyones(written("image,level\na/7_left.jpg,0"), truth, missing="ungradable").predictions
     assert len(set(table.patient)) == 2 and table.gradable.tolist() == [True, False]
+
+
+def test_both_eyes_of_a_person_stay_together_where_one_has_no_prediction(written):
+    names = ("a/7_left.jpg", "a/7_right.jpg", "b/7_left.jpg", "b/7_right.jpg")
+    truth = read_truth(written("image,level\n" + "\n".join(f"{name},0" for name in names), "labels.csv"))
+    theirs = written("image,level\na/7_left.jpg,0\na/7_right.jpg,0\nb/7_left.jpg,0")
+    reading = read_anyones(theirs, truth, missing="ungradable")
+    assert reading.predictions.patient.tolist() == ["a/7", "a/7", "b/7", "b/7"]
+    assert sum("other people (1): 7" in note for note in reading.notes) == 1
+
+
+def test_a_patient_is_guessed_only_where_no_column_tells(written):
+    reading = read_anyones(written("image,level,patient\na/7_left.jpg,0,anna\nb/7_left.jpg,1,\nc/7_left.jpg,1,"))
+    assert reading.predictions.patient.tolist() == ["anna", "b/7", "c/7"]
+    assert any("other people (1): 7" in note for note in reading.notes)
+    truth = read_truth(written("image,level,patient\nb/7_left.jpg,0,bert\nc/7_left.jpg,1,", "labels.csv"))
+    named = read_anyones(written("image,pred\nb/7_left.jpg,0\nc/7_left.jpg,0"), truth)
+    assert named.predictions.patient.tolist() == ["bert", "7"]
 
 
 def test_a_notebooks_table_carries_its_truth(written):
@@ -154,8 +172,8 @@ def test_what_did_not_match_is_said(written):
     text = "image,pred\n10_left,0\n99_left,2\n98_left,4"
     reading = read_anyones(written(text), truth_of(written))
     said = " ".join(reading.notes)
-    assert "2 predictions without a true grade, not scored: 99_left, 98_left" in said
-    assert "2 photographs with a true grade have no prediction, left out: 10_right, 13_left" in said
+    assert "2 predictions without a true grade, not scored: 99_left, 98_left" in said and "both" not in said
+    assert "2 photographs with a true grade, but no prediction, left out: 10_right, 13_left" in said
     assert len(reading.predictions) == 3 and reading.predictions.grade.tolist() == [0, NO_GRADE, NO_GRADE]
     counted = read_anyones(written(text), truth_of(written), missing="ungradable")
     assert counted.predictions.gradable.tolist() == [True, True, True, False, False]
@@ -167,6 +185,7 @@ def test_two_photographs_of_one_name_match_nobody(written):
     text = "image,pred\na/10_left.jpg,0\nb/10_left.jpg,1\n13_left.jpg,2"
     reading = read_anyones(written(text), truth_of(written))
     assert reading.predictions.grade.tolist() == [NO_GRADE, NO_GRADE, 3]
+    assert any("in several folders or with several endings, were not matched (2): a/10" in n for n in reading.notes)
 
 
 def test_patients_of_the_truth_count(written):
@@ -182,8 +201,11 @@ REFUSED = {
     "image,pred,gt\na,1,7": 'gt is "7"',
     "image,score,gt\na,17,1": "score is 17; expected 0..4",
     "image,score,gt\na,inf,1": "a finite number",
-    "image,p0,p1,p2,p3,p4,gt\na,0.5,0.5,0.5,0,0,1": "1 rows do not sum to 1",
-    "image,p0,p1,p2,p3,p4,gt\na,-3,1,2,0.5,0.5,1": "softmax",
+    "image,p0,p1,p2,p3,p4,gt\nz,1,0,0,0,0,0\na,0.5,0.5,0.5,0,0,1": r"csv, row 3: .* do not sum to 1: 0.5 0.5 0.5 0 0",
+    "image,p0,p1,p2,p3,p4,gt\na,-3,1,2,0.5,0.5,1": r"row 2: a probability is negative: -3 .*softmax",
+    "image,p0,p1,p2,p3,p4,gt\n\na,0.5,,0.5,0,0,1": r"row 3: some of the five probabilities are empty",
+    "image,score,gt\nz,1,1\na,9,1": "row 3: score is 9",
+    "image,pred,gt\na,1,1\n,2,1": "row 3: image is empty; expected the name of a photograph",
     "image,p0,p1,p2,p3,p4,dr0,dr1,dr2,dr3,dr4\na,1,0,0,0,0,1,0,0,0,0": "several sets of five columns",
     "image,pred,prediction,gt\na,1,1,1": "may both be the grade",
     "image,pred,gt,label\na,1,1,1": "may both be the truth",
@@ -210,6 +232,10 @@ def test_other_photographs_and_another_truth_are_refused(written):
         truth_of(written, "image,level,diagnosis\na,1,1")
     with pytest.raises(DataError, match="stands 2 times"):
         truth_of(written, "image,level\na,1\na,1")
+    with pytest.raises(DataError, match="row 2: image is empty"):
+        truth_of(written, "image,level\n,1\n,1")
+    with pytest.raises(DataError, match=r"not matched \(2\): a/10_left.jpg, b/10_left.jpg. Write the folders"):
+        read_anyones(written("image,pred\na/10_left.jpg,1\nb/10_left.jpg,1"), truth_of(written))
     with pytest.raises(DataError, match='missing: "drop"'):
         read_anyones(written("image,pred,gt\na,1,1"), missing="drop")
 
@@ -220,7 +246,7 @@ def test_the_command_measures_them(written, tmp_path, capsys):
     words = ["evaluate", "--predictions", str(theirs), "--truth", str(labels), "--replicates", "50"]
     assert main([*words, "--out", str(tmp_path / "out"), "--system", "rival", "--missing", "ungradable"]) == 0
     said = capsys.readouterr().out
-    assert "matched by name without folder and ending" in said and "1 photographs with a true grade have no" in said
+    assert "matched by name without folder and ending" in said and "1 photograph with a true grade, but no" in said
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     truth = np.arange(39) % 5
     guess = np.where(np.arange(39) % 3, truth, 2)

@@ -1,6 +1,7 @@
 """The grader: the same grade by every way, and never a grade for what is no fundus photograph."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from m2cnn.bundle import load_bundle
 from m2cnn.errors import DataError
-from m2cnn.grader import Grader, find_photographs
+from m2cnn.grader import Grader, find_photographs, passed_over
 from m2cnn.grades import DISCLAIMER
 from m2cnn.predictions import read_predictions
 
@@ -129,11 +130,15 @@ def test_folders_are_searched_and_files_are_kept(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("b.JPG", "deep/a.tiff", "notes.txt"):
         (tmp_path / name).touch()
-    assert find_photographs([tmp_path]) == [tmp_path / "b.JPG", tmp_path / "deep" / "a.tiff"]
-    assert find_photographs([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    (tmp_path / ".hidden").touch()
+    everything = [tmp_path / "b.JPG", tmp_path / "deep" / "a.tiff"]
+    assert find_photographs([tmp_path]) == (everything, [tmp_path / "notes.txt"])
+    again = find_photographs([tmp_path / "deep" / ".." / "b.JPG", tmp_path, tmp_path, tmp_path / "b.JPG"])
+    assert again == ([tmp_path / "deep" / ".." / "b.JPG", tmp_path / "deep" / "a.tiff"], [tmp_path / "notes.txt"])
+    assert find_photographs([tmp_path / "notes.txt"]) == ([tmp_path / "notes.txt"], [])
     (tmp_path / "deep" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
     found = [tmp_path / "deep" / "a.tiff", tmp_path / "deep" / "lost.jpg"]
-    assert find_photographs([tmp_path / "deep"]) == find_photographs(found) == found
+    assert find_photographs([tmp_path / "deep"]) == find_photographs(found) == (found, [])
     with pytest.raises(DataError, match="an empty path"):
         find_photographs([""])
 
@@ -159,7 +164,7 @@ def test_what_cannot_be_looked_at_stays_to_be_told(tmp_path, monkeypatch):
         patch.setattr("os.lstat", closed)
         patch.setattr("os.stat", closed)
         found = find_photographs([tmp_path / "a.jpg"])
-    assert found == [tmp_path / "a.jpg"]
+    assert found == ([tmp_path / "a.jpg"], [])
 
 
 def test_a_folder_that_cannot_be_read_stays_to_be_told(tmp_path, monkeypatch):
@@ -167,4 +172,9 @@ def test_a_folder_that_cannot_be_read_stays_to_be_told(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("os.scandir", closed)
-    assert find_photographs([tmp_path]) == [tmp_path]
+    assert find_photographs([tmp_path]) == ([tmp_path], [])
+
+
+def test_what_is_passed_over_is_counted_by_its_ending():
+    paths = [Path(f"eyes/{n}.dcm") for n in range(6)] + [Path("eyes/a.BMP"), Path("eyes/b.bmp"), Path("eyes/IM0001")]
+    assert passed_over(paths).startswith("9 files passed over (6 .dcm, 2 .bmp, 1 no ending): eyes/0.dcm, eyes/1.dcm,")

@@ -17,6 +17,7 @@ from m2cnn.patients import (
     by_eye,
     by_patient,
     missed,
+    referred,
     scheme_named,
     schemes,
 )
@@ -134,6 +135,24 @@ def test_missed_are_those_with_a_grade_below_referable():
     assert [one.patient for one in missed(table(("e", "", 3, 0)), from_grade=3)] == ["e"]
 
 
+# --- operating points ---
+
+
+def test_a_point_refers_by_the_most_severe_field():
+    """The grade of an eye is its worst, its severity the highest, whichever field they are of."""
+    photographs = table(
+        *(("a", "left", 0, 2, 1.5), ("a", "left", 0, 1, 1.8), ("a", "right", 0, 0, 0.1)),
+        *(("b", "left", 4, 1, 1.2), ("b", "right", 0, None), ("c", "left", 4, 3, 0.9), ("c", "right", 0, 0, 0.2)),
+    )
+    people = by_patient(photographs)
+    assert people.decoded.tolist() == [2, NO_GRADE, 3] and people.severity[[0, 2]] == pytest.approx([1.8, 0.9])
+    assert by_patient(photographs, refer_from=1.1).decoded.tolist() == [2, 1, 3]  # b is referred: no doubt is left
+    assert referred(people).tolist() == [True, False, True]
+    assert referred(by_patient(photographs, refer_from=1.0), 1.0).tolist() == [True, True, False]
+    assert [one.patient for one in missed(by_patient(photographs, refer_from=1.0), refer_from=1.0)] == ["c"]
+    assert referred(photographs, float(photographs.severity[0])).tolist()[0]  # from here on
+
+
 # --- schemes ---
 
 
@@ -188,8 +207,9 @@ def test_groups_come_by_photograph_or_by_patient(tmp_path):
     photographs, path = table(("a", "left", 0, 0), ("a", "right", 1, 1), ("b", "left", 2, 2)), tmp_path / "groups.csv"
     path.write_text("patient,site,age\na,north,60-69\n")
     assert read_groups(path, photographs) == {"site": ["north", "north", ""], "age": ["60-69", "60-69", ""]}
-    path.write_text("image,camera\n2.jpg,T\n0.jpg,N\n")
-    assert read_groups(path, photographs) == {"camera": ["N", "", "T"]}
+    for names in (("2.jpg", "0.jpg"), ("eyes/2.JPG", "eyes/0.JPG"), ("2", "0")):
+        path.write_text("image,camera\n{},T\n{},N\n".format(*names))
+        assert read_groups(path, photographs) == {"camera": ["N", "", "T"]}
     for text, message in (
         ("site\nx", "one column of photographs"),
         ("patient,image,site\na,b,c", "one column of photographs"),
@@ -222,8 +242,8 @@ def test_the_command_says_it_all(tmp_path, capsys):
     assert main([*words, "--csv", str(tmp_path / "people.csv")]) == 0
     said = capsys.readouterr().out
     assert "44 eyes: 43 with a result, 1 without" in said and "22 patients: 21 with a result, 1 without" in said
-    assert "1 patients with proliferative disease were not referred:\n  sick: graded 0" in said
-    assert "site = n: 20 photographs, 10 patients (fewer than 100 patients)" in said and "  U: 1 patients" in said
+    assert "1 patient with proliferative disease was not referred:\n  sick: graded 0" in said
+    assert "site = n: 20 photographs, 10 patients (fewer than 100 patients)" in said and "  U: 1 patient\n" in said
     lines = (tmp_path / "people.csv").read_text().splitlines()
     assert lines[0].startswith("patient,grade,severity,referable,gradable,reason,english")
     assert any(line.startswith(f'dim,,,,false,"{ONE_EYE}",U,') for line in lines)

@@ -642,7 +642,11 @@ def test_the_command_on_anyones_table(tmp_path, capsys):
     (tmp_path / "labels.csv").write_text("image,level\n" + "".join(f"{n}_left,{n % 4}\n" for n in range(20)))
     words = ["report", str(tmp_path / "mine.csv"), "--truth", str(tmp_path / "labels.csv"), "--replicates", "50"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    assert "How the table was understood" in (tmp_path / "out" / "report.html").read_text()
+    before = (tmp_path / "out" / "report.html").read_text()
+    assert "How the table was understood" in before
+    assert main([*words, "--out", str(tmp_path / "out"), "--worst", "3"]) == 2
+    assert "report.html: it exists" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").read_text() == before
 
 
 # --- in a browser ---

@@ -15,7 +15,7 @@ from m2cnn.data.rendered import render_manifest
 from m2cnn.errors import DataError, SettingError
 from m2cnn.predictions import Predictions
 from m2cnn.profile.reference import REFERENCE, Reference, make_reference, read_reference, write_reference
-from m2cnn.site import FEWEST, PHOTOGRAPHS, SHAREABLE, shareable, validate_site
+from m2cnn.site import CACHE, FEWEST, PHOTOGRAPHS, SHAREABLE, shareable, validate_site
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +182,14 @@ def test_what_is_no_site(model, rendered, tmp_path):
         validate_site(tmp_path / "manifest.csv", model, tmp_path / "out", images=rendered.root)
     with pytest.raises(SettingError, match="a name that can be shared"):
         validate_site(tmp_path, model, tmp_path / "out", name=" ")
+    train = rendered.select("train").rows[:4]
+    for graded, match in ((4, "it knows all of these"), (3, "no photograph with a true grade but 3 that the model")):
+        rows = [Row(row.image, f"clinic {row.patient}", grade=row.grade) for row in train[:graded]]
+        rows += [Row(row.image, f"clinic {row.patient}") for row in rendered.select("test").rows[: 4 - graded]]
+        write_manifest(Manifest(tuple(rows), rendered.root), tmp_path / f"{graded}.csv")
+        with pytest.raises(DataError, match=match):
+            validate_site(tmp_path / f"{graded}.csv", model, tmp_path / "out", images=rendered.root, workers=1)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [CACHE]
 
 
 # --- the reference ---

@@ -21,7 +21,7 @@ from scipy.optimize import isotonic_regression
 
 from m2cnn.bootstrap import bootstrap, number, share_interval, shown, sum_by_patient
 from m2cnn.checks import check_keys
-from m2cnn.errors import DataError, SettingError
+from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import ENDPOINTS, NUM_GRADES
 from m2cnn.metrics import Floats
 from m2cnn.predictions import NO_GRADE, Predictions
@@ -46,6 +46,15 @@ class Point:
     target: float
     sensitivity: tuple[float, float, float]
     specificity: tuple[float, float, float]
+
+    @property
+    def column(self) -> str:
+        """Of a table, for what it says.
+
+        >>> Point("high-sensitivity", 0.84, 0.95, (0.95, 0.9, 0.98), (0.5, 0.4, 0.6)).column
+        'refer_high_sensitivity'
+        """
+        return f"refer_{self.name}".replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,15 @@ class Calibration:
     def refer(self, severity: float) -> dict[str, bool]:
         """What each operating point says of a severity."""
         return {point.name: bool(severity >= point.severity) for point in self.points}
+
+    def point(self, name: str) -> Point:
+        """SettingError where there is none of that name."""
+        for point in self.points:
+            if point.name == name:
+                return point
+        known = [point.name for point in self.points]
+        repair = did_you_mean(name, known) if known else "m2cnn calibrate chooses them."
+        raise SettingError("operating point", f'"{name}"', "one of the model's", repair)
 
     def to_text(self) -> str:
         """What was fitted, in lines."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import m2cnn
 from m2cnn.cli_card import card, card_options
@@ -35,16 +35,21 @@ from m2cnn.cli_verb import (
     OK,
     REFUSED,
     UNGRADED,
+    check_replicates,
     images_option,
     prevalence_option,
     prevalences,
+    replicates_option,
     typed,
     verb,
 )
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 from m2cnn.packaged import DEFAULT, located, repair
-from m2cnn.tables import new_file, new_table, writing_new
+from m2cnn.tables import new_file, new_table, writing_new, yes_or_no
+
+if TYPE_CHECKING:
+    from m2cnn.calibration import Point
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A name that is not valid text is shown escaped: it must not stop the others.
     sys.stdout.reconfigure(errors="backslashreplace") if hasattr(sys.stdout, "reconfigure") else None
     try:
+        check_replicates(options)
         return options.run(options) or OK
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
@@ -119,7 +125,7 @@ def _grade_options(one: argparse.ArgumentParser) -> None:
 
 
 def grade(options: argparse.Namespace) -> int:
-    from m2cnn.grader import SUFFIXES, Grader, exams, find_photographs
+    from m2cnn.grader import SUFFIXES, Grader, exams, find_photographs, passed_over
 
     if not options.model and not located(DEFAULT).is_dir():
         got = f'no model, and no "{DEFAULT}" is packaged'
@@ -127,12 +133,14 @@ def grade(options: argparse.Namespace) -> int:
     if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
         raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
     target = new_table(options.csv) or Path(os.devnull)
-    photographs = find_photographs(options.paths)
+    photographs, others = find_photographs(options.paths)
+    if others:
+        print(passed_over(others), file=sys.stderr)
     grader = Grader.load(options.model or DEFAULT, options.backend)
     with writing_new(target) as file:
         missed = 0
         gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
-        for grading in _write_as_read(file, gradings, [point.name for point in grader.calibration.points]):
+        for grading in _write_as_read(file, gradings, grader.calibration.points):
             print(_as_json(grading) if options.json else _as_line(grading), flush=True)
             missed += not grading.gradable
     # With --json, where every line is an object, the last line stands apart.
@@ -154,17 +162,18 @@ def _as_line(grading: Grading) -> str:
     return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{chance}{points}{caution}"
 
 
-def _write_as_read(file: BinaryIO, gradings: Iterable[Grading], points: Sequence[str]) -> Iterable[Grading]:
+def _write_as_read(file: BinaryIO, gradings: Iterable[Grading], points: Sequence[Point]) -> Iterable[Grading]:
     """Each row is written before the next photograph is graded, so that who reads a pipe has it at once.
 
-    points: names of the bundle's operating points.
+    points: of the bundle.
     """
     chances = [f"p{grade}" for grade in range(NUM_GRADES)]
     plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model", "chance"]
     writer = csv.writer(codecs.getwriter("utf-8")(file, "backslashreplace"))
-    writer.writerow([*plain, *(f"refer_{name}".replace("-", "_") for name in points), *chances, "note"])
+    writer.writerow([*plain, *(point.column for point in points), *chances, "note"])
     for grading in gradings:
-        values = [getattr(grading, name) for name in plain] + [grading.refer.get(name, "") for name in points]
+        values = [getattr(grading, name) for name in plain] + [grading.refer.get(point.name, "") for point in points]
+        values = [yes_or_no(value) if isinstance(value, bool) else value for value in values]
         writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
         file.flush()
         yield grading
@@ -309,7 +318,7 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--source", action="append", default=[], help="only photographs of this source; may be repeated")
     one.add_argument("--trained-on", default="refuse", help="photographs the model knows: refuse (default) or skip")
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    replicates_option(one)
     prevalence_option(one)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from m2cnn.cli_verb import images_option
+from m2cnn.cli_verb import images_option, replicates_option
 from m2cnn.errors import SettingError
 from m2cnn.packaged import DEFAULT
 from m2cnn.tables import new_table, writing_new
@@ -20,7 +20,7 @@ def card_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--cache", help="folder that remembers what was seen of photographs")
     picture = "keep a rendered photograph; may be repeated"
     one.add_argument("--picture", action="append", default=[], metavar="FILE=CAPTION", help=picture)
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates of groups (default: 2000)")
+    replicates_option(one, " of groups")
 
 
 def card(options: argparse.Namespace) -> None:
@@ -33,8 +33,6 @@ def card(options: argparse.Namespace) -> None:
         raise SettingError("--out", f'"{out}"', "a page to write, such as card.md")
     if not options.add and (options.data or options.images or options.cache):
         raise SettingError("card", "--data, --images or --cache without --add", "them beside --add NAME=FOLDER")
-    if options.replicates < 1:
-        raise SettingError("--replicates", str(options.replicates), "1 or more")
     added = [_pair("--add", text) for text in options.add]
     pictures = [_pair("--picture", text) for text in options.picture]
     # Without --cache the photographs are still looked at once alone, whatever is added of them.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from m2cnn.cli_verb import OK, UNGRADED
+from m2cnn.cli_verb import OK, UNGRADED, replicates_option
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 
@@ -29,9 +30,12 @@ def explain(options: argparse.Namespace) -> int:
     require("torch", "train")
     require("lightning", "train")
     from m2cnn.explain.explaining import INDEX, explain_photographs
+    from m2cnn.grader import passed_over
 
     settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
     index = explain_photographs(options.model, options.paths, options.out, **settings)
+    if others := index["passed_over"]:
+        print(passed_over([Path(name) for name in others]), file=sys.stderr)
     for each in index["refused"]:
         print(f"{each['photograph']}: no map: {each['reason']}")
     for each in index["checks"]:
@@ -52,7 +56,7 @@ def score_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--most", type=int, default=0, metavar="N", help="of a set, spread evenly over it (default: all)")
     costs = "of these, with curves and the check with random weights, which cost most (default: all)"
     one.add_argument("--costly", type=int, default=0, metavar="N", help=costs)
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    replicates_option(one)
     _shared_options(one)
 
 

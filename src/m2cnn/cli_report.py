@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, typed
+from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, replicates_option, typed
 from m2cnn.grades import DISCLAIMER
+from m2cnn.tables import new_file
 
 
 def report_options(one: argparse.ArgumentParser) -> None:
@@ -21,11 +22,11 @@ def report_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--worst", type=int, default=8, help="mistakes that are shown (default: 8)")
     one.add_argument("--maps", action="store_true", help="with maps of where their severity came from (needs torch)")
     one.add_argument("--no-pictures", action="store_true", help="no photograph in the report")
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    replicates_option(one)
 
 
 def report(options: argparse.Namespace) -> int:
-    from m2cnn.reporting import write_report
+    from m2cnn.reporting import HTML, PDF, write_report
     from m2cnn.reporting.mistakes import of_member
     from m2cnn.reporting.study import read_study
 
@@ -39,9 +40,12 @@ def report(options: argparse.Namespace) -> int:
         prevalence=prevalences(options.prevalence),
         replicates=options.replicates,
     )
+    out = Path(options.out) if options.out else study.table.parent
+    for name in (HTML, PDF):
+        new_file(out / name)
     page, pdf = write_report(
         study,
-        Path(options.out) if options.out else study.table.parent,
+        out,
         pictures=not options.no_pictures,
         maps=options.maps,
         worst=options.worst,

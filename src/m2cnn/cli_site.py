@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, typed
+from m2cnn.cli_verb import OK, images_option, prevalence_option, prevalences, replicates_option, typed
 from m2cnn.grades import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def site_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--groups", metavar="CSV", help="image or patient, and columns such as camera or age")
     prevalence_option(one)
     one.add_argument("--no-pictures", action="store_true", help="no photograph in the pages")
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (default: 2000)")
+    replicates_option(one)
     one.add_argument("--workers", type=int, default=2, help="processes that look at photographs (default: 2)")
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2cnn.cli_verb import OK, UNGRADED, images_option, typed, verb
+from m2cnn.cli_verb import OK, UNGRADED, images_option, replicates_option, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 from m2cnn.lock import alone
@@ -38,7 +38,7 @@ def shared_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--only", "--cells", default="", metavar="NAME,NAME", help="only these cells or arms")
     one.add_argument("--cache", help="folder for prepared pictures (default: in --out)")
     one.add_argument("--report", action="store_true", help="train nothing: write the report of what is kept")
-    one.add_argument("--replicates", type=int, default=2000, help="bootstrap samples (default: 2000)")
+    replicates_option(one)
     one.set_defaults(settings=[])
 
 

@@ -11,6 +11,7 @@ from m2cnn.errors import SettingError
 from m2cnn.grades import DISCLAIMER
 
 OK, UNGRADED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+FEWEST_REPLICATES = 20  # below, the ends of an interval are single resamples
 
 
 def typed() -> str:
@@ -21,6 +22,20 @@ def typed() -> str:
 def images_option(one: argparse.ArgumentParser) -> None:
     told = "folder that the manifest's paths start from; a dataset's folder has its own photographs"
     one.add_argument("--images", help=told)
+
+
+def replicates_option(one: argparse.ArgumentParser, of: str = "") -> None:
+    """of: what is told by the intervals, such as " of groups"."""
+    text = f"bootstrap replicates{of}, {FEWEST_REPLICATES} or more (default: 2000)"
+    one.add_argument("--replicates", type=int, default=2000, help=text)
+
+
+def check_replicates(options: argparse.Namespace) -> None:
+    """SettingError for fewer than an interval can be made of."""
+    asked = getattr(options, "replicates", None)
+    if asked is not None and asked < FEWEST_REPLICATES:
+        expected = f"{FEWEST_REPLICATES} or more"
+        raise SettingError("replicates", f"{asked}", expected, "2000 gives steady intervals.")
 
 
 def prevalence_option(one: argparse.ArgumentParser) -> None:

@@ -34,6 +34,11 @@ class M2cnnError(Exception):
         message = f"{place}: {got}" + (f"; expected {expected}" if expected else "") + "."
         super().__init__(message + (f" {repair}" if repair else ""))
 
+    @property
+    def fault(self) -> str:
+        """The message without its place."""
+        return str(self).removeprefix(f"{self.place}: ")
+
     def __reduce__(self) -> tuple:
         # Worker processes hand errors back by pickle; the default would call __init__ with the message alone.
         return type(self), (self.place, self.got, self.expected, self.repair)

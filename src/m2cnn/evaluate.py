@@ -94,12 +94,12 @@ def evaluate(
     chosen, said = selection.of(manifest)
     grader = Grader.load(bundle, backend)
     chosen, met = unknown_to(grader.bundle, manifest, chosen, memory, trained_on)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    predictions = predict(grader, chosen)
-    if not np.any(predictions.grade >= 0):
+    if all(row.grade is None for row in chosen):
         got = "no photograph with a true grade" + (f" but {len(met)} that the model knows" if met else "")
         raise DataError(f"split {said['split']}", got, "photographs that it never saw, with their grades")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)  # before hours of grading
+    predictions = predict(grader, chosen)
     context = {"system": grader.bundle.system, "bundle": grader.bundle.hash} | said
     context["training_manifest"] = grader.bundle.settings["training"]["manifest"]
     context |= {"command": command} if command else {}
@@ -173,7 +173,7 @@ def unknown_to(
     if met and trained_on == "refuse":
         shown = some([f"{one.image} ({one.role}, {one.how})" for one in met])
         got = f"{len(met)} of {len(chosen)} photographs are known to the model: {shown}"
-        repair = "Leave them out of the table; evaluate leaves them out with --trained-on skip."
+        repair = "Leave them out of the table (evaluate does with --trained-on skip)."
         raise DataError(f"bundle {bundle.hash}", got, "photographs it never saw", repair)
     known = {one.image for one in met}
     left = tuple(row for row in chosen if row.image not in known)

@@ -8,13 +8,13 @@ guessed where two readings are possible: that is refused.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from m2cnn.data.pairing import patients_and_eyes
+from m2cnn.data.pairing import patient_and_eye, patients_of
 from m2cnn.errors import DataError
 from m2cnn.foreign_cells import (
     EITHER_OF,
@@ -23,15 +23,17 @@ from m2cnn.foreign_cells import (
     eye_of,
     grade_of,
     meaning_of,
+    name_of,
     normal,
     number_of,
+    place_of,
     placed,
     refuse_doubles,
 )
 from m2cnn.grades import NUM_GRADES
 from m2cnn.predictions import COLUMNS, NO_GRADE, SUM_TOLERANCE, Predictions, read_predictions
 from m2cnn.tables import header_of
-from m2cnn.truth import NO_PREDICTION, Truth, with_truth
+from m2cnn.truth import NO_PREDICTION, NOBODY, Truth, with_truth
 
 OWN = {"grade", "severity", "gradable", "model"}  # of the table that `m2cnn grade --csv` writes
 MISSING = ("leave", "ungradable")
@@ -64,6 +66,8 @@ def read_anyones(path: str | Path, truth: Truth | None = None, *, system: str = 
     if truth is not None:
         table, more = with_truth(table, truth, missing)
         notes += more
+    table, more = _with_patients(table, path.name)
+    notes += more
     true = table.grade[table.grade != NO_GRADE]
     if len(true) > FEW and true.max() <= 1:
         notes.append("no true grade is above 1: if they are yes and no (referable or not), they are no grades of 0..4")
@@ -130,28 +134,39 @@ def _probabilities(names: Sequence[str], path: Path) -> tuple[str, ...]:
 def _understood(path: Path, told: bool, system: str) -> tuple[Predictions, list[str]]:
     columns = _columns(path, told)
     texts: dict[str, list[str]] = {key: [] for key in ("image", *columns.others)}
-    truth, grade, score, chances = array("b"), array("b"), array("d"), array("d")
-    for place, cells in placed(path):
-        texts["image"].append(cells[columns.image])
+    rows, truth, grade, score, chances = array("q"), array("b"), array("b"), array("d"), array("d")
+    for number, place, cells in placed(path):
+        rows.append(number)
+        texts["image"].append(name_of(cells[columns.image], place, columns.image))
         for kind, name in columns.others.items():
-            texts[kind].append(cells[name])
+            texts[kind].append(eye_of(cells[name], place) if kind == "eye" else cells[name])
         truth.append(grade_of(cells[columns.truth], place, columns.truth) if columns.truth else NO_GRADE)
         grade.append(grade_of(cells[columns.grade], place, columns.grade) if columns.grade else NO_GRADE)
         score.append(number_of(cells[columns.score], place, columns.score) if columns.score else np.nan)
         chances.extend(number_of(cells[name], place, name) for name in columns.probabilities)
     refuse_doubles(texts["image"], path.name)
-    notes = _said(columns, path)
-    chance = np.array(chances).reshape(-1, NUM_GRADES) if columns.probabilities else None
-    chance, more = _checked(chance, path)
-    chance = np.full((len(truth), NUM_GRADES), np.nan) if chance is None else chance
-    score, few = _scores(np.array(score), path)
+    chance, more = np.full((len(truth), NUM_GRADES), np.nan), []
+    if columns.probabilities:
+        chance, more = _checked(np.array(chances).reshape(-1, NUM_GRADES), path, lambda i: place_of(path, rows[i]))
+    score, few = _scores(np.array(score), path, lambda i: place_of(path, rows[i]))
     severity, decoded = _decided(np.array(grade, np.int64), score, chance)
-    people, whose = patients_and_eyes(texts["image"], path.name)
-    table = _table(texts, people, np.array(truth, np.int64), severity, decoded, chance, system)
-    return table, notes + more + few + ([] if "patient" in texts else whose)
+    table = _table(texts, np.array(truth, np.int64), severity, decoded, chance, system)
+    return table, [_said(columns, path), *more, *few]
 
 
-def _said(columns: _Columns, path: Path) -> list[str]:
+def _with_patients(table: Predictions, place: str) -> tuple[Predictions, list[str]]:
+    """The table with a patient for who is NOBODY, as the photographs' names tell; and what was guessed in doubt."""
+    rows = np.flatnonzero(table.patient == NOBODY)
+    if not len(rows):
+        return table, []
+    guessed, notes = patients_of(table.image[rows].tolist(), place)
+    patient = table.patient.tolist()
+    for row, own in zip(rows, guessed, strict=True):
+        patient[row] = own
+    return replace(table, patient=patient, place=None), notes
+
+
+def _said(columns: _Columns, path: Path) -> str:
     parts = {"photographs": columns.image, "truth": columns.truth, "grade": columns.grade, "score": columns.score}
     said = [f"{what} from {name}" for what, name in parts.items() if name]
     said += (
@@ -161,13 +176,16 @@ def _said(columns: _Columns, path: Path) -> list[str]:
     how = "the grade is its own"
     if not columns.grade:
         how = "the grade is the score, rounded" if columns.score else "the grade is the likeliest"
-    return [f"{path.name}: {', '.join(said)}; {how}"]
+    return f"{path.name}: {', '.join(said)}; {how}"
 
 
-def _checked(chance: np.ndarray | None, path: Path) -> tuple[np.ndarray | None, list[str]]:
-    """Probabilities that sum to 1; percentages are divided. Rows are counted as the file's own, its header being 1."""
-    if chance is None:
-        return None, []
+def _checked(chance: np.ndarray, path: Path, place: Callable[[int], str]) -> tuple[np.ndarray, list[str]]:
+    """(N, 5) probabilities that sum to 1, or none of a row; percentages are divided. place: how a row is named."""
+    absent = np.isnan(chance)
+    if (partly := absent.any(axis=1) & ~absent.all(axis=1)).any():
+        got = f"some of the five probabilities are empty (such rows: {int(partly.sum())})"
+        repair = "A photograph that was not graded: empty all."
+        raise DataError(place(int(np.flatnonzero(partly)[0])), got, "all five, or none", repair)
     total = chance.sum(axis=1)
     given, notes = ~np.isnan(total), []
     if given.any() and (np.abs(total[given] - 100) <= 100 * SUM_TOLERANCE).all():
@@ -176,25 +194,27 @@ def _checked(chance: np.ndarray | None, path: Path) -> tuple[np.ndarray | None, 
             total / 100,
             [f"{path.name}: probabilities are percentages, divided by 100"],
         )
-    wrong = (given & ~(np.abs(total - 1) <= SUM_TOLERANCE)) | (chance < 0).any(axis=1)
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        got = f"{int(wrong.sum())} rows do not sum to 1, the first is {' '.join(f'{v:g}' for v in chance[first])}"
-        repair = "Logits: write their softmax. Counts: divide by their sum."
-        raise DataError(
-            f"{path.name}, photograph {first + 1}", got, f"five of 0..1 that sum to 1 ({SUM_TOLERANCE:g})", repair
-        )
+    faults = {
+        "a probability is negative": (chance < 0).any(axis=1),
+        "probabilities do not sum to 1": given & ~(np.abs(total - 1) <= SUM_TOLERANCE),
+    }
+    for what, wrong in faults.items():
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            got = f"{what}: {' '.join(f'{v:g}' for v in chance[first])} (such rows: {int(wrong.sum())})"
+            repair = "Logits: write their softmax. Counts: divide by their sum."
+            raise DataError(place(first), got, f"five of 0..1 that sum to 1 ({SUM_TOLERANCE:g})", repair)
     return chance, notes
 
 
-def _scores(score: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Scores within 0..4; those a little outside are moved to the end, and counted."""
+def _scores(score: np.ndarray, path: Path, place: Callable[[int], str]) -> tuple[np.ndarray, list[str]]:
+    """Scores within 0..4; those a little outside are moved to the end, and counted. place: how a row is named."""
     highest = NUM_GRADES - 1
     off = (score < -FURTHEST) | (score > highest + FURTHEST)
     if off.any():
         first = int(np.flatnonzero(off)[0])
         repair = "Scale it: 0 is no retinopathy, 4 proliferative."
-        raise DataError(f"{path.name}, photograph {first + 1}", f"score is {score[first]:g}", f"0..{highest}", repair)
+        raise DataError(place(first), f"score is {score[first]:g}", f"0..{highest}", repair)
     outside = int(((score < 0) | (score > highest)).sum())
     notes = [f"{path.name}: {outside} scores outside 0..{highest} were moved to its ends"] if outside else []
     known = score[~np.isnan(score)]
@@ -215,7 +235,6 @@ def _decided(grade: np.ndarray, score: np.ndarray, chance: np.ndarray) -> tuple[
 
 def _table(
     texts: dict[str, list[str]],
-    guessed: Sequence[tuple[str, str]],
     truth: np.ndarray,
     severity: np.ndarray,
     decoded: np.ndarray,
@@ -227,10 +246,11 @@ def _table(
     refused = np.array([cell.lower() in ("false", "0", "no") for cell in texts.get("gradable", empty)], bool)
     gradable = (decoded != NO_GRADE) & ~refused
     reasons = zip(gradable, texts.get("reason", empty), strict=True)
+    told = zip(texts["image"], texts.get("eye", empty), strict=True)
     return Predictions(
         image=texts["image"],
-        patient=[told or own for told, (own, _) in zip(texts.get("patient", empty), guessed, strict=True)],
-        eye=[eye_of(told, "eye") or own for told, (_, own) in zip(texts.get("eye", empty), guessed, strict=True)],
+        patient=[told or NOBODY for told in texts.get("patient", empty)],
+        eye=[cell or patient_and_eye(image)[1] for image, cell in told],
         split=texts.get("split", empty),
         grade=truth,
         probabilities=np.where(gradable[:, None], chance, np.nan),

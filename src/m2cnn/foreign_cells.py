@@ -48,10 +48,22 @@ def meaning_of(name: str) -> str:
     return NAME_OF.get(normal(name), "")
 
 
-def placed(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every row: how an error names it, and its cells."""
+def placed(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Every row: its number, how an error names it, and its cells."""
     for number, cells in open_table(path)[1]:
-        yield f"{path.name}, row {number}", cells
+        yield number, place_of(path, number), cells
+
+
+def place_of(path: Path, number: int) -> str:
+    """How an error names a row."""
+    return f"{path.name}, row {number}"
+
+
+def name_of(cell: str, place: str, column: str) -> str:
+    """A photograph's name. DataError for an empty cell."""
+    if not cell:
+        raise DataError(place, f"{column} is empty", "the name of a photograph", "Write it, or remove the row.")
+    return cell
 
 
 def grade_of(cell: str, place: str, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.data.pairing import patient_and_eye
+from m2cnn.data.pairing import patient_and_eye, some
 from m2cnn.errors import DataError, ImageError
 from m2cnn.eyes import Eyes, other_eyes, sides
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
@@ -22,6 +22,7 @@ from m2cnn.photograph_features import photograph_features
 from m2cnn.quality import check_file
 from m2cnn.reader import Reader
 from m2cnn.tasks import Decoded
+from m2cnn.wording import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 Source = str | Path | bytes
@@ -111,7 +112,7 @@ class Grader:
             numbers = photograph_features(file, combiner.radius) if combiner and combiner.uses_photograph else None
             return Prepared(name, exam, photo.eye, pictures, numbers)
         except ImageError as error:
-            return Prepared(name, exam, photo.eye, reason=str(error))
+            return Prepared(name, exam, photo.eye, reason=error.fault if error.place == name else str(error))
 
     def _decide(self, exams: list[list[Prepared]]) -> Iterator[list[Grading]]:
         flat = [photo for exam in exams for photo in exam]
@@ -221,21 +222,49 @@ def exams(photographs: Iterable[Path], joined: bool = True) -> list[list[Photo]]
     return list(found.values())
 
 
-def find_photographs(paths: Iterable[str | Path]) -> list[Path]:
+class Found(NamedTuple):
+    """photographs: each once.  others: files of searched folders that have no ending of a photograph."""
+
+    photographs: list[Path]
+    others: list[Path]
+
+
+def find_photographs(paths: Iterable[str | Path]) -> Found:
     """Files as named, folders searched through (links to folders are not followed), sorted.
 
-    Nothing that is there is lost: a file or a folder that cannot be read stays in the list, and gets its reason when it
-    is graded. Raises DataError for an empty path, for one where nothing is, and for a folder without a photograph.
+    Nothing that is there is lost: a file or a folder that cannot be read is among the photographs, and gets its reason
+    when it is graded. Raises DataError for an empty path, for one where nothing is, and for a folder without a
+    photograph.
     """
-    found: list[Path] = []
+    found, others = [], []
     for path in paths:
         if not str(path):
             raise DataError("paths", "an empty path", "a file or a folder", "Is a variable of your shell unset?")
         if _is_missing(path):
             repair = "Check the path; nothing was done."
             raise DataError(path, "no such file or folder", "a photograph, or a folder of them", repair)
-        found += _below(Path(path)) if os.path.isdir(path) else [Path(path)]
-    return found
+        if os.path.isdir(path):
+            photographs, rest = _below(Path(path))
+            found, others = found + photographs, others + rest
+        else:
+            found.append(Path(path))
+    return Found(_once(found), _once(others))
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """Each by the first name that it was given."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        first.setdefault(os.path.abspath(path), path)
+    return list(first.values())
+
+
+def passed_over(others: Sequence[Path]) -> str:
+    """In a sentence, how many files of folders were not taken for photographs, by their endings."""
+    endings = Counter(path.suffix.lower() or "no ending" for path in others)
+    told = ", ".join(f"{number} {ending}" for ending, number in endings.most_common())
+    expected = ", ".join(sorted(SUFFIXES))
+    return f"{counted(len(others), 'file')} passed over ({told}): {some(sorted(map(str, others)))}; expected {expected}"
 
 
 def _is_missing(path: str | Path) -> bool:
@@ -247,14 +276,15 @@ def _is_missing(path: str | Path) -> bool:
     return False
 
 
-def _below(folder: Path) -> list[Path]:
+def _below(folder: Path) -> Found:
     unreadable: list[Path] = []
     walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))
     inside = [Path(parent) / name for parent, _, names in walk for name in names]
-    found = sorted([p for p in inside if p.suffix.lower() in SUFFIXES] + unreadable)
+    taken = {path: path.suffix.lower() in SUFFIXES for path in inside}
+    found = sorted([path for path, is_taken in taken.items() if is_taken] + unreadable)
     if not found:
         expected = f"files that end in {', '.join(sorted(SUFFIXES))}"
         raise DataError(
             folder, "the folder holds no photographs", expected, "Name another; links to folders are not followed."
         )
-    return found
+    return Found(found, [path for path, is_taken in taken.items() if not is_taken and not path.name.startswith(".")])

@@ -1,8 +1,10 @@
 """From photographs to eyes and patients, by declared rules; local grading schemes as explicit tables.
 
-- An eye is as bad as its worst gradable field; it is ungradable where no field can be graded.
-- A patient is as bad as the worse eye. An ungradable eye is never normal: where the other eye is not referable, the
+- An eye is as bad as its worst gradable field: it has the highest grade and the highest severity of them. It is
+  ungradable where no field can be graded.
+- A patient is as bad as the worse eye. An ungradable eye is never normal: where the other eye is not referred, the
   patient has no result, and is to be seen. So is, if both eyes are asked for, one of whom an eye is missing.
+- Referred is who is graded 2 or worse, or, where an operating point is asked, whose severity reaches it.
 - The truth of an eye or a patient is the worst grade that is known of its photographs.
 
 Photographs whose eye nobody knows are eyes of their own. The result is a table of predictions again, one row for an eye
@@ -19,13 +21,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.grades import ENDPOINTS, GRADES, NUM_GRADES
 from m2cnn.predictions import NO_GRADE, Predictions
 
-ONE_EYE = "an eye is ungradable, and the other is not referable: no normal result"
-MISSING_EYE = "an eye was not photographed, and the other is not referable: no normal result"
+ONE_EYE = "an eye is ungradable, and the other is not referred: no normal result"
+MISSING_EYE = "an eye was not photographed, and the other is not referred: no normal result"
 NO_FIELD = "no field of it is gradable"
 NO_EYE = "no eye is gradable"
 
@@ -39,10 +42,21 @@ def by_eye(photographs: Predictions) -> Predictions:
     return _grouped(photographs, keys, lambda rows: _of_eye(photographs, rows))
 
 
-def by_patient(photographs: Predictions, both_eyes: bool = False) -> Predictions:
-    """One row for each patient, named by the patient. both_eyes: a missing eye is as bad as an ungradable one."""
+def by_patient(photographs: Predictions, both_eyes: bool = False, refer_from: float | None = None) -> Predictions:
+    """One row for each patient, named by the patient.
+
+    both_eyes: a missing eye is as bad as an ungradable one.  refer_from: the severity of an operating point.
+    """
     eyes = by_eye(photographs)
-    return _grouped(eyes, eyes.patient.tolist(), lambda rows: _of_patient(eyes, rows, both_eyes))
+    sent = referred(eyes, refer_from)
+    return _grouped(eyes, eyes.patient.tolist(), lambda rows: _of_patient(eyes, rows, sent, both_eyes))
+
+
+def referred(table: Predictions, refer_from: float | None = None) -> NDArray[np.bool_]:
+    """(N,) who is sent on for what was seen: grade 2 or worse, or a severity of `refer_from` or more."""
+    if refer_from is None:
+        return table.gradable & (table.decoded >= ENDPOINTS["referable"])
+    return table.gradable & (table.severity.astype(np.float64) >= refer_from)
 
 
 class _Result(NamedTuple):
@@ -59,11 +73,11 @@ def _of_eye(p: Predictions, rows: np.ndarray) -> _Result:
     return _Result(-1, p.reason[rows[0]] if len(rows) == 1 else NO_FIELD)
 
 
-def _of_patient(eyes: Predictions, rows: np.ndarray, both_eyes: bool) -> _Result:
+def _of_patient(eyes: Predictions, rows: np.ndarray, sent: np.ndarray, both_eyes: bool) -> _Result:
     worst = _worst(eyes, rows)
     if worst < 0:
         return _Result(-1, NO_EYE)
-    if eyes.decoded[worst] >= ENDPOINTS["referable"]:
+    if sent[rows].any():
         return _Result(worst, "")
     if not eyes.gradable[rows].all():
         return _Result(-1, ONE_EYE)
@@ -85,6 +99,7 @@ def _grouped(p: Predictions, keys: Sequence[str], decide: Callable[[np.ndarray],
     results = [decide(rows) for rows in members]
     worst = np.array([result.worst for result in results], np.intp)
     has = worst >= 0
+    highest = [p.severity[rows].max(initial=-np.inf, where=p.gradable[rows]) for rows in members]
     eye = [p.eye[rows[0]] if len(set(p.eye[rows])) == 1 else "" for rows in members]
     return Predictions(
         image=names,
@@ -93,7 +108,7 @@ def _grouped(p: Predictions, keys: Sequence[str], decide: Callable[[np.ndarray],
         split=p.split[first],
         grade=[int(p.grade[rows].max()) for rows in members],
         probabilities=np.where(has[:, None], p.probabilities[worst], np.nan).reshape(-1, NUM_GRADES),
-        severity=np.where(has, p.severity[worst], np.nan),
+        severity=np.where(has, highest, np.nan),
         decoded=np.where(has, p.decoded[worst], NO_GRADE),
         gradable=has,
         reason=[result.reason for result in results],
@@ -104,7 +119,7 @@ def _grouped(p: Predictions, keys: Sequence[str], decide: Callable[[np.ndarray],
 
 @dataclass(frozen=True)
 class Missed:
-    """Proliferative disease that was not referred. said: the grade that the system gave."""
+    """Disease that was not referred. said: the grade that the system gave."""
 
     image: str
     patient: str
@@ -116,12 +131,12 @@ class Missed:
         return f"{self.patient}: graded {self.said} ({GRADES[self.said].name}), severity {self.severity:.2f}"
 
 
-def missed(table: Predictions, from_grade: int = NUM_GRADES - 1) -> list[Missed]:
-    """Rows whose true grade is at least `from_grade` and that were graded as not referable, least severe first.
+def missed(table: Predictions, from_grade: int = NUM_GRADES - 1, refer_from: float | None = None) -> list[Missed]:
+    """Rows whose true grade is at least `from_grade` and that were not referred, least severe first.
 
-    Ungradable ones are not among them: they are to be seen.
+    refer_from: as of `referred`. Ungradable ones are not among them: they are to be seen.
     """
-    rows = (table.grade >= from_grade) & table.gradable & (table.decoded < ENDPOINTS["referable"])
+    rows = (table.grade >= from_grade) & table.gradable & ~referred(table, refer_from)
     found = [
         Missed(
             *(str(table.image[i]), str(table.patient[i])),

@@ -103,9 +103,9 @@ def validate_site(
     found = profile(replace(table_of(name, manifest, seen), numbers=rows), partial(find_twins, workers=workers))
     reference = read_reference(bundle.folder)
     drift = _drift(reference, found) if reference else None
-    write_atomically(out / PHOTOGRAPHS, profile_page(found, pictures).encode("utf-8", "backslashreplace"))
     asked = {"replicates": replicates, "prevalence": prevalence}
     summary = evaluate(model, whole, out / RESULT, trained_on="skip", memory=seen, command=command, **asked)
+    write_atomically(out / PHOTOGRAPHS, profile_page(found, pictures).encode("utf-8", "backslashreplace"))
     study = read_study(out / RESULT, model=model, groups=groups, **asked)
     study = replace(study, manifest=manifest if pictures else None)
     site = Site(name, study, found, drift, summary["context"].get("left_out_as_trained_on", 0))

@@ -16,6 +16,7 @@ from m2cnn.foreign_cells import meaning_of
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.summary import summarise
 from m2cnn.tables import read_table
+from m2cnn.truth import matched
 
 SMALL = 100  # patients, below which an interval says more of the sample than of the group
 UNKNOWN = "(unknown)"
@@ -78,6 +79,7 @@ def graded_rows(manifest: Manifest, predictions: Predictions, place: str | Path)
 def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
     """Columns of a CSV with a column of photographs or of patients: the value for each photograph of the table.
 
+    Photographs are found as those of the truth are, also where folders and endings differ.
     Raises DataError where neither is there, a key stands twice, or none of the table is in it.
     """
     columns, body = read_table(path)
@@ -86,14 +88,18 @@ def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
     if len(keys) != 1:
         got = f"columns {', '.join(columns)}"
         raise DataError(place, got, "one column of photographs (image) or of patients (patient), and the groups")
-    wanted = table.image if meaning_of(keys[0]) == "image" else table.patient
+    by_image = meaning_of(keys[0]) == "image"
+    wanted = (table.image if by_image else table.patient).tolist()
     rows: dict[str, dict[str, str]] = {}
     for number, cells in body:
         if cells[keys[0]] in rows:
             raise DataError(f"{place}, row {number}", f'"{cells[keys[0]]}" stands above already', "each once")
         rows[cells[keys[0]]] = cells
-    if not rows.keys() & set(wanted.tolist()):
+    names, asked = list(rows), set(wanted)
+    found = matched(wanted, names)[0] if by_image else {key: n for n, key in enumerate(names) if key in asked}
+    if not found:
         raise DataError(
             place, f"no {keys[0]} of the table is in it", f"{keys[0]} written alike", f"Such as {wanted[0]}."
         )
-    return {name: [rows.get(key, {}).get(name, "") for key in wanted.tolist()] for name in columns if name != keys[0]}
+    values = [rows[names[found[key]]] if key in found else {} for key in wanted]
+    return {name: [cells.get(name, "") for cells in values] for name in columns if name != keys[0]}

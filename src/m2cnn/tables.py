@@ -98,6 +98,11 @@ def _by_column(path: Path, number: int, columns: list[str], cells: list[str]) ->
     return {name: cell for name, cell in zip(columns, cells, strict=False) if name}
 
 
+def yes_or_no(value: bool) -> str:
+    """A cell of a table: true or false."""
+    return "true" if value else "false"
+
+
 def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """A CSV of `columns` and `rows` as UTF-8 bytes, lines ending in a line feed."""
     text = io.StringIO(newline="")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from m2cnn.data.pairing import patients_and_eyes, some, stem_of
+from m2cnn.data.pairing import patient_and_eye, some, stem_of
 from m2cnn.errors import DataError
-from m2cnn.foreign_cells import EITHER_OF, eye_of, grade_of, meaning_of, normal, placed, refuse_doubles
+from m2cnn.foreign_cells import EITHER_OF, eye_of, grade_of, meaning_of, name_of, normal, placed, refuse_doubles
 from m2cnn.grades import NUM_GRADES
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.tables import header_of
+from m2cnn.wording import counted
 
 NO_PREDICTION = "no prediction"
+NOBODY = "\x01"  # the patient of a photograph whom no column tells, until all names of the table are known
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def read_truth(path: str | Path) -> Truth:
         repair = "Name them image and grade."
         raise DataError(path.name, got, "one column of photographs and one of true grades", repair)
     images, patients, eyes, values = [], [], [], array("b")
-    for place, cells in placed(path):
-        images.append(cells[columns["image"]])
+    for _, place, cells in placed(path):
+        images.append(name_of(cells[columns["image"]], place, columns["image"]))
         values.append(grade_of(cells[grades[0]], place, grades[0]))
         patients.append(cells.get(columns.get("patient", ""), ""))
         eyes.append(eye_of(cells.get(columns.get("eye", ""), ""), place))
@@ -54,17 +57,20 @@ def read_truth(path: str | Path) -> Truth:
 def with_truth(table: Predictions, truth: Truth, missing: str) -> tuple[Predictions, list[str]]:
     """The table with the names, grades, patients and eyes of the truth, and what did not match.
 
+    Who is NOBODY stays NOBODY where the truth does not tell.
+
     missing: as of `read_anyones`. Raises DataError where nothing matches, and where both name another truth.
     """
-    place, how = _places(table.image.tolist(), truth)
+    place, how = matched(table.image.tolist(), truth.images)
     found = np.array([place.get(image, -1) for image in table.image], np.intp)
     met = found >= 0
+    doubtful = _doubtful(table.image[~met].tolist(), table.image.tolist(), truth.images)
     if not met.any():
         ours, theirs = some(table.image.tolist()), some(list(truth.images))
         got = f"no photograph of the predictions is in it: {ours} against {theirs}"
-        raise DataError(
-            truth.place, got, "the same photographs", "Names may differ in folder and ending, in nothing else."
-        )
+        repair = "Names may differ in folder and ending, in nothing else."
+        repair = f"{doubtful}. Write the folders in both alike." if doubtful else repair
+        raise DataError(truth.place, got, "the same photographs", repair)
     _refuse_other_truth(table, truth, found)
     image, patient, eye, grade = table.image.tolist(), table.patient.tolist(), table.eye.tolist(), table.grade.copy()
     for row in np.flatnonzero(met):
@@ -73,36 +79,50 @@ def with_truth(table: Predictions, truth: Truth, missing: str) -> tuple[Predicti
         eye[row] = truth.eye[found[row]] or eye[row]
         grade[row] = truth.grade[found[row]]
     table = replace(table, image=image, patient=patient, eye=eye, grade=grade, place=None)
-    notes = [f"{truth.place}: {int(met.sum())} of {len(table)} photographs matched by {how}"]
+    notes = [f"{truth.place}: {int(met.sum())} of {counted(len(table), 'photograph')} matched by {how}"]
     if not met.all():
-        notes.append(
-            f"{int((~met).sum())} predictions without a true grade, not scored: {some(table.image[~met].tolist())}"
-        )
+        unmet = some(table.image[~met].tolist())
+        notes.append(f"{counted(int((~met).sum()), 'prediction')} without a true grade, not scored: {unmet}")
+    notes += [doubtful] if doubtful else []
     rest = sorted(set(range(len(truth.images))) - set(found[met].tolist()))
     rest = [number for number in rest if truth.grade[number] != NO_GRADE]
     if rest:
         what = "counted as ungradable" if missing == "ungradable" else "left out"
         names = some([truth.images[number] for number in rest])
-        notes.append(f"{len(rest)} photographs with a true grade have no prediction, {what}: {names}")
+        notes.append(f"{counted(len(rest), 'photograph')} with a true grade, but no prediction, {what}: {names}")
     return (_joined(table, truth, rest) if rest and missing == "ungradable" else table), notes
 
 
-def _places(images: Sequence[str], truth: Truth) -> tuple[dict[str, int], str]:
-    """Image -> its place in the truth, by the first way of writing names that finds most; and that way."""
+def matched(images: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int], str]:
+    """Image -> its place among `names`, by the first way of writing them that finds most; and that way."""
     best: tuple[dict[str, int], str] = ({}, "name")
     for how, key in WAYS.items():
-        theirs, ours = _keyed(truth.images, key), _keyed(images, key)
+        theirs, ours = _keyed(names, key), _keyed(images, key)
         both = {images[row]: theirs[name] for name, row in ours.items() if name in theirs}
         if len(both) > len(best[0]):
             best = both, how
     return best
 
 
+def _bare(name: str) -> str:
+    return stem_of(re.split(r"[/\\]", name)[-1]).lower()
+
+
 WAYS: dict[str, Callable[[str], str]] = {
     "name": lambda name: name,
     "name without ending": stem_of,
-    "name without folder and ending": lambda name: stem_of(re.split(r"[/\\]", name)[-1]).lower(),
+    "name without folder and ending": _bare,
 }
+
+
+def _doubtful(unmet: Sequence[str], images: Sequence[str], names: Sequence[str]) -> str:
+    """A sentence on those of `unmet` whose bare name is in both tables, and in one of them twice; "" for none."""
+    ours, theirs = Counter(map(_bare, images)), Counter(map(_bare, names))
+    found = [image for image in unmet if theirs[_bare(image)] and max(ours[_bare(image)], theirs[_bare(image)]) > 1]
+    if not found:
+        return ""
+    what = "names that are in both tables, but in several folders or with several endings, were not matched"
+    return f"{what} ({len(found)}): {some(found)}"
 
 
 def _keyed(images: Sequence[str], key: Callable[[str], str]) -> dict[str, int]:
@@ -128,10 +148,8 @@ def _refuse_other_truth(table: Predictions, truth: Truth, found: np.ndarray) -> 
 def _joined(table: Predictions, truth: Truth, rest: Sequence[int]) -> Predictions:
     """The table and photographs without a prediction, as ungradable."""
     images = [truth.images[number] for number in rest]
-    everyone = patients_and_eyes(truth.images, truth.place)[0]
-    guessed = [everyone[number] for number in rest]
-    patient = [truth.patient[number] or own for number, (own, _) in zip(rest, guessed, strict=True)]
-    eye = [truth.eye[number] or own for number, (_, own) in zip(rest, guessed, strict=True)]
+    patient = [truth.patient[number] or NOBODY for number in rest]
+    eye = [truth.eye[number] or patient_and_eye(truth.images[number])[1] for number in rest]
     count, nothing = len(rest), np.full(len(rest), np.nan)
     more = {
         **{"image": images, "patient": patient, "eye": eye, "grade": truth.grade[list(rest)]},

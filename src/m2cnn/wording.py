@@ -1,4 +1,4 @@
-"""Settings in words and columns: for a card, a report's checklists and `m2cnn systems`."""
+"""Counts and settings in words and columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from m2cnn.tasks import ROUNDING_CUTS, Task
+
+
+def counted(number: int, thing: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "patient"), counted(20, "patient")
+    ('1 patient', '20 patients')
+    """
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def words(values: Mapping[str, Any], *left_out: str) -> str:

@@ -151,37 +151,34 @@ def _told(image: str) -> tuple[str, str, str]:
     return (folder, match["patient"] or "", EYE_OF[match["eye"].lower()]) if match else (folder, stem_of(name), "")
 
 
-def patients_and_eyes(images: Sequence[str], place: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """(patient, eye) of each name of a table, and what was guessed in doubt, in sentences that begin with `place`.
+def patients_of(images: Sequence[str], place: str) -> tuple[list[str], list[str]]:
+    """The patient of each name of a table, and what was guessed in doubt, in sentences that begin with `place`.
 
     Two folders that hold one name, or one person's folder name twice, hold different people, whose folders become part
     of what they are called: nobody's result is taken for another's. Names that differ may be one person's, whose
     photographs lie in folders by grade: they stay one patient, and that is said.
 
-    >>> patients_and_eyes(["a/7_left.jpg", "b/7_left.jpg", "a/8_left.jpg"], "t.csv")[0]
-    [('a/7', 'left'), ('b/7', 'left'), ('8', 'left')]
+    >>> patients_of(["a/7_left.jpg", "b/7_left.jpg", "a/8_left.jpg"], "t.csv")[0]
+    ['a/7', 'b/7', '8']
     """
-    found = [patient_and_eye(image) for image in images]
+    found = [patient_and_eye(image)[0] for image in images]
     homes: dict[str, set[str]] = defaultdict(set)
     seen: dict[tuple[str, str], str] = {}
     apart: set[str] = set()
-    for image, (patient, _) in zip(images, found, strict=True):
+    for image, patient in zip(images, found, strict=True):
         folder, _, name = image.rpartition("/")
         homes[patient].add(folder)
         if seen.setdefault((patient, stem_of(name)), folder) != folder:
             apart.add(patient)
     notes, repair = [], "a column patient would tell it surely"
     if apart:
-        what = (
-            "names of patients stand in several folders with equal photographs' names, and were taken for other people"
-        )
-        notes.append(f"{place}: {len(apart)} {what}: {some(sorted(apart))}; {repair}")
+        what = "patients' names that stand in several folders with equal photographs' names were taken for other people"
+        notes.append(f"{place}: {what} ({len(apart)}): {some(sorted(apart))}; {repair}")
     if together := sorted(patient for patient, folders in homes.items() if len(folders) > 1 and patient not in apart):
-        what = "names of patients stand in several folders, and were taken for one person each"
-        notes.append(f"{place}: {len(together)} {what}: {some(together)}; {repair}")
+        what = "patients' names that stand in several folders were taken for one person each"
+        notes.append(f"{place}: {what} ({len(together)}): {some(together)}; {repair}")
     return [
-        (_called(image, patient) if patient in apart else patient, eye)
-        for image, (patient, eye) in zip(images, found, strict=True)
+        _called(image, patient) if patient in apart else patient for image, patient in zip(images, found, strict=True)
     ], notes
 
 

@@ -83,7 +83,8 @@ def explain_photographs(
     kinds, out = check_kinds(targets), Path(out)
     grader = Grader.load(model, "torch")
     members = members_of(load_bundle(model), methods)
-    photographs = exams(find_photographs(paths), grader.joins_eyes)
+    found, others = find_photographs(paths)
+    photographs = exams(found, grader.joins_eyes)
     gradings = list(itertools.chain.from_iterable(grader.grade_exams(photographs)))
     graded = [each for each in gradings if each.gradable]
     checks = [_checks(member, graded[:CHECKED], kinds) for member in members]
@@ -99,6 +100,7 @@ def explain_photographs(
         "checks": [each for pair in zip(members, checks, strict=True) for each in _check_entries(*pair)],
         "maps": entries,
         "refused": [{"photograph": each.image, "reason": each.reason} for each in gradings if not each.gradable],
+        "passed_over": [str(path) for path in others],
     }
     write_json(out / INDEX, index)
     return index
