@@ -35,7 +35,7 @@ from m2cnn.cli_verb import (
     OK,
     REFUSED,
     UNGRADED,
-    check_replicates,
+    check_values,
     images_option,
     prevalence_option,
     prevalences,
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A name that is not valid text is shown escaped: it must not stop the others.
     sys.stdout.reconfigure(errors="backslashreplace") if hasattr(sys.stdout, "reconfigure") else None
     try:
-        check_replicates(options)
+        check_values(options)
         return options.run(options) or OK
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough

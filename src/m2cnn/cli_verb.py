@@ -30,8 +30,12 @@ def replicates_option(one: argparse.ArgumentParser, of: str = "") -> None:
     one.add_argument("--replicates", type=int, default=2000, help=text)
 
 
-def check_replicates(options: argparse.Namespace) -> None:
-    """SettingError for fewer than an interval can be made of."""
+def check_values(options: argparse.Namespace) -> None:
+    """SettingError for an empty text, which would be as if nothing was asked for, and for too few replicates."""
+    for name, value in vars(options).items():
+        if value == "" and options.parser.get_default(name) != "":
+            repair = "Leave it out, or give it one. Is a variable of your shell unset?"
+            raise SettingError(name.replace("_", "-"), "an empty text", "a value", repair)
     asked = getattr(options, "replicates", None)
     if asked is not None and asked < FEWEST_REPLICATES:
         expected = f"{FEWEST_REPLICATES} or more"
