@@ -306,7 +306,8 @@ def test_patients_are_referred_by_a_point(site, rendered, tmp_path, capsys):
         (["--point", "high-sensitivty", "--model", str(bundle.folder)], 'Did you mean "high-sensitivity"'),
         (["--point", "7"], "--point: 7; expected the name of a point, or a severity of 0..4"),
         (["--model", str(bundle.folder)], "--model: no --point"),
-        (["--point", ""], "point: an empty text; expected a value"),
+        (["--point", ""], "--point: an empty text; expected a value"),
+        (["--point", "1.5", "--model", str(bundle.folder)], "--model: --point 1.5, a severity; expected no model"),
     ):
         assert main([*words, *more]) == 2
         assert message in capsys.readouterr().err

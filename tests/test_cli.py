@@ -48,6 +48,24 @@ def test_a_misspelt_photograph_is_an_error_and_a_damaged_one_a_row(capsys, tiny_
     assert code == UNGRADED and "not gradable: " in out and "unreadable" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("grade", "a.jpg", "--model", ""), "--model"),
+        (("patients", ""), "DIR"),
+        (("compare", "", "b"), "DIR"),
+        (("train", "--from", "", "--data", "d", "--out", "o"), "--from"),
+        (("table", "ablation", "--only", "", "--out", "o"), "--cells"),
+        (("data", "merge", "a=b", "--images", "", "--out", "o"), "--images"),
+    ],
+)
+def test_an_unset_variable_is_no_choice(capsys, words, place):
+    assert run(capsys, *words)[::2] == (
+        REFUSED,
+        f"m2cnn: {place}: an empty text; expected a value. Is a variable of your shell unset?\n",
+    )
+
+
 def test_grade_as_json(capsys, tiny_run, rendered):
     code, out, _ = run(capsys, "grade", rendered.path(rendered.rows[0]), "--model", tiny_run, "--json")
     said = json.loads(out)

@@ -67,6 +67,30 @@ def test_a_photograph_without_a_prediction_is_its_own_persons(written):
     truth = read_truth(written("image,level\na/7_left.jpg,0\nb/7_left.jpg,4", "labels.csv"))
     table = read_anyones(written("image,level\na/7_left.jpg,0"), truth, missing="ungradable").predictions
     assert len(set(table.patient)) == 2 and table.gradable.tolist() == [True, False]
+    told = read_anyones(written("image,pred,patient\na/7_left.jpg,0,7"), truth, missing="ungradable").predictions
+    assert told.patient.tolist() == ["7", "b/7"]
+    other = read_truth(written("image,level\na/7_left.jpg,0\n7.jpg,4", "others.csv"))
+    apart = read_anyones(written("image,pred\na/7_left.jpg,0"), other, missing="ungradable").predictions
+    assert apart.patient.tolist() == ["7", "7"]  # 7.jpg is of 7
+    named = read_anyones(written("image,pred,patient\na/7_left.jpg,0,x\n9_left.jpg,0,7"), other, missing="ungradable")
+    assert named.predictions.patient.tolist() == ["x", "7", "x"]
+
+
+def test_who_is_whose_does_not_hang_on_what_the_truth_has(written):
+    """The names of the table tell, also where some of them are written otherwise in the truth."""
+    theirs = written("image,pred\na/7_left.jpg,\na/7_right.jpg,0\nb/7_left.jpg,1")
+    truth = truth_of(written, "image,level\n7_left.jpg,0\n7_right.jpg,0")
+    assert read_anyones(theirs, truth).predictions.patient.tolist() == ["a/7", "a/7", "b/7"]
+    theirs = written("image,pred\nphotos/7_left.jpg,1\nphotos/7_right.jpg,0")
+    assert not any("folders" in note for note in read_anyones(theirs, truth_of(written, "image,level\n7_left,0")).notes)
+
+
+def test_where_names_are_the_same_another_folder_is_another_photograph(written):
+    theirs = written("image,pred\n" + "".join(f"a/{n}.jpg,0\n" for n in range(9)) + "b/1.jpg,1")
+    truth = truth_of(written, "image,level\n" + "\n".join(f"b/{n}.jpg,4" for n in range(1, 9)))
+    reading = read_anyones(theirs, truth)
+    assert reading.predictions.grade.tolist() == [NO_GRADE] * 9 + [4]
+    assert any("in another folder or with another ending (8): a/1.jpg" in note for note in reading.notes)
 
 
 def test_both_eyes_of_a_person_stay_together_where_one_has_no_prediction(written):
@@ -79,12 +103,12 @@ def test_both_eyes_of_a_person_stay_together_where_one_has_no_prediction(written
 
 
 def test_a_patient_is_guessed_only_where_no_column_tells(written):
-    reading = read_anyones(written("image,level,patient\na/7_left.jpg,0,anna\nb/7_left.jpg,1,\nc/7_left.jpg,1,"))
-    assert reading.predictions.patient.tolist() == ["anna", "b/7", "c/7"]
+    reading = read_anyones(written("image,level,patient\na/7_left.jpg,0,7\nb/7_left.jpg,1,\n9_left.jpg,1,"))
+    assert reading.predictions.patient.tolist() == ["7", "b/7", "9"]
     assert any("other people (1): 7" in note for note in reading.notes)
     truth = read_truth(written("image,level,patient\nb/7_left.jpg,0,bert\nc/7_left.jpg,1,", "labels.csv"))
     named = read_anyones(written("image,pred\nb/7_left.jpg,0\nc/7_left.jpg,0"), truth)
-    assert named.predictions.patient.tolist() == ["bert", "7"]
+    assert named.predictions.patient.tolist() == ["bert", "c/7"]
 
 
 def test_a_notebooks_table_carries_its_truth(written):
@@ -172,7 +196,7 @@ def test_what_did_not_match_is_said(written):
     text = "image,pred\n10_left,0\n99_left,2\n98_left,4"
     reading = read_anyones(written(text), truth_of(written))
     said = " ".join(reading.notes)
-    assert "2 predictions without a true grade, not scored: 99_left, 98_left" in said and "both" not in said
+    assert "2 predictions without a true grade, not scored: 99_left, 98_left" in said and "Not matched" not in said
     assert "2 photographs with a true grade, but no prediction, left out: 10_right, 13_left" in said
     assert len(reading.predictions) == 3 and reading.predictions.grade.tolist() == [0, NO_GRADE, NO_GRADE]
     counted = read_anyones(written(text), truth_of(written), missing="ungradable")
@@ -185,7 +209,7 @@ def test_two_photographs_of_one_name_match_nobody(written):
     text = "image,pred\na/10_left.jpg,0\nb/10_left.jpg,1\n13_left.jpg,2"
     reading = read_anyones(written(text), truth_of(written))
     assert reading.predictions.grade.tolist() == [NO_GRADE, NO_GRADE, 3]
-    assert any("in several folders or with several endings, were not matched (2): a/10" in n for n in reading.notes)
+    assert any("in another folder or with another ending (2): a/10_left.jpg" in note for note in reading.notes)
 
 
 def test_patients_of_the_truth_count(written):
@@ -234,7 +258,7 @@ def test_other_photographs_and_another_truth_are_refused(written):
         truth_of(written, "image,level\na,1\na,1")
     with pytest.raises(DataError, match="row 2: image is empty"):
         truth_of(written, "image,level\n,1\n,1")
-    with pytest.raises(DataError, match=r"not matched \(2\): a/10_left.jpg, b/10_left.jpg. Write the folders"):
+    with pytest.raises(DataError, match="Names stand in several folders: write these in both tables alike"):
         read_anyones(written("image,pred\na/10_left.jpg,1\nb/10_left.jpg,1"), truth_of(written))
     with pytest.raises(DataError, match='missing: "drop"'):
         read_anyones(written("image,pred,gt\na,1,1"), missing="drop")

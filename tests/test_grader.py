@@ -136,6 +136,10 @@ def test_folders_are_searched_and_files_are_kept(tmp_path):
     again = find_photographs([tmp_path / "deep" / ".." / "b.JPG", tmp_path, tmp_path, tmp_path / "b.JPG"])
     assert again == ([tmp_path / "deep" / ".." / "b.JPG", tmp_path / "deep" / "a.tiff"], [tmp_path / "notes.txt"])
     assert find_photographs([tmp_path / "notes.txt"]) == ([tmp_path / "notes.txt"], [])
+    assert find_photographs([tmp_path, tmp_path / "notes.txt"]) == ([*everything, tmp_path / "notes.txt"], [])
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "index").touch()
+    assert find_photographs([tmp_path]) == (everything, [tmp_path / "notes.txt"])
     (tmp_path / "deep" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
     found = [tmp_path / "deep" / "a.tiff", tmp_path / "deep" / "lost.jpg"]
     assert find_photographs([tmp_path / "deep"]) == find_photographs(found) == (found, [])
@@ -175,6 +179,18 @@ def test_a_folder_that_cannot_be_read_stays_to_be_told(tmp_path, monkeypatch):
     assert find_photographs([tmp_path]) == ([tmp_path], [])
 
 
+def test_behind_a_link_is_where_it_leads(tmp_path):
+    for place in ("here", "there/eyes"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "here" / "a.jpg").touch()
+    (tmp_path / "there" / "a.jpg").touch()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "eyes")
+    two = [tmp_path / "here" / "link" / ".." / "a.jpg", tmp_path / "here" / "a.jpg"]
+    assert find_photographs([*two, tmp_path / "there"]) == (two, [])
+
+
 def test_what_is_passed_over_is_counted_by_its_ending():
     paths = [Path(f"eyes/{n}.dcm") for n in range(6)] + [Path("eyes/a.BMP"), Path("eyes/b.bmp"), Path("eyes/IM0001")]
     assert passed_over(paths).startswith("9 files passed over (6 .dcm, 2 .bmp, 1 no ending): eyes/0.dcm, eyes/1.dcm,")
+    numbered = passed_over([Path(f"eyes/1.2.{n}") for n in range(1000)])
+    assert numbered.startswith("1000 files passed over (1 .0, 1 .1, 1 .2, 1 .3, 1 .4, ...)") and len(numbered) < 300

@@ -153,6 +153,18 @@ def test_a_point_refers_by_the_most_severe_field():
     assert referred(photographs, float(photographs.severity[0])).tolist()[0]  # from here on
 
 
+@pytest.mark.parametrize("score", ["0.7", "1.4", "1.5", "2.3"])
+def test_a_score_reaches_itself(score, tmp_path, capsys):
+    """Whatever of it a table of float32 keeps."""
+    (tmp_path / "t.csv").write_text(f"image,score\na,{score}\nb,{float(score) - 1e-4}\n")
+    words = ["patients", str(tmp_path / "t.csv"), "--point", score, "--csv", str(tmp_path / "people.csv")]
+    assert main(words) == 0
+    assert f"a severity of {score} or more" in capsys.readouterr().out
+    rows = (tmp_path / "people.csv").read_text().splitlines()
+    place = rows[0].split(",").index(f"refer_from_{score}")
+    assert [row.split(",")[place] for row in rows[1:]] == ["true", "false"]
+
+
 # --- schemes ---
 
 
@@ -206,19 +218,22 @@ def test_groups_are_measured_apart_and_small_ones_warned_of():
 def test_groups_come_by_photograph_or_by_patient(tmp_path):
     photographs, path = table(("a", "left", 0, 0), ("a", "right", 1, 1), ("b", "left", 2, 2)), tmp_path / "groups.csv"
     path.write_text("patient,site,age\na,north,60-69\n")
-    assert read_groups(path, photographs) == {"site": ["north", "north", ""], "age": ["60-69", "60-69", ""]}
+    assert read_groups(path, photographs.image, photographs.patient) == {
+        "site": ["north", "north", ""],
+        "age": ["60-69", "60-69", ""],
+    }
     for names in (("2.jpg", "0.jpg"), ("eyes/2.JPG", "eyes/0.JPG"), ("2", "0")):
         path.write_text("image,camera\n{},T\n{},N\n".format(*names))
-        assert read_groups(path, photographs) == {"camera": ["N", "", "T"]}
+        assert read_groups(path, photographs.image, photographs.patient) == {"camera": ["N", "", "T"]}
     for text, message in (
         ("site\nx", "one column of photographs"),
         ("patient,image,site\na,b,c", "one column of photographs"),
-        ("patient,site\nz,x", "no patient of the table is in it"),
+        ("patient,site\nz,x", "no patient of the photographs is in it"),
         ("patient,site\na,x\na,y", "stands above already"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
-            read_groups(path, photographs)
+            read_groups(path, photographs.image, photographs.patient)
 
 
 # --- the command ---

@@ -172,6 +172,9 @@ def test_settings_are_looked_at_before_anything_is_graded(model, clinic, tmp_pat
         validate_site(clinic, model, tmp_path / "out", prevalence={"refrable": 0.1})
     with pytest.raises(DataError, match="typo"):
         validate_site(clinic, model, tmp_path / "out", groups=tmp_path / "typo.csv")
+    (tmp_path / "groups.csv").write_text("image,camera\nnobody.jpg,T\n")
+    with pytest.raises(DataError, match="no image of the photographs is in it"):
+        validate_site(clinic, model, tmp_path / "out", groups=tmp_path / "groups.csv")
     assert not (tmp_path / "out").exists()
 
 

@@ -305,7 +305,7 @@ def _evaluate_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--out", required=True, help="folder for predictions.csv and metrics.json; none may be there yet")
     one.add_argument("--predictions", metavar="CSV", help="anyone's predictions, instead of a bundle and --data")
     one.add_argument("--truth", metavar="CSV", help="their true grades, where the table does not carry them")
-    one.add_argument("--system", default="", help="what the system of --predictions is called (default: the file)")
+    one.add_argument("--system", help="what the system of --predictions is called (default: the file)")
     one.add_argument(
         "--missing",
         default="leave",
@@ -348,7 +348,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def _evaluate_anyones(options: argparse.Namespace) -> None:
     from m2cnn.evaluate import evaluate_anyones
 
-    settings = {"system": options.system, "missing": options.missing, "replicates": options.replicates}
+    settings = {"system": options.system or "", "missing": options.missing, "replicates": options.replicates}
     settings["prevalence"] = prevalences(options.prevalence)
     summary = evaluate_anyones(options.predictions, options.out, truth=options.truth, **settings)
     for note in summary["context"]["notes"]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from m2cnn.cli_verb import OK, UNGRADED, replicates_option
+from m2cnn.cli_verb import OK, UNGRADED, names_in, replicates_option
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 
@@ -15,7 +15,7 @@ TABLE = "explanations"
 
 def _shared_options(one: argparse.ArgumentParser) -> None:
     named = "joined by commas: grad-cam, grad-cam-fine, integrated-gradients, occlusion, attention (default: all)"
-    one.add_argument("--methods", default="", metavar="NAME,NAME", help=named)
+    one.add_argument("--methods", metavar="NAME,NAME", help=named)
     one.add_argument("--targets", default="grade,severity", help="grade, severity or both (default)")
     one.add_argument("--out", required=True, help="folder for what is written")
 
@@ -32,7 +32,7 @@ def explain(options: argparse.Namespace) -> int:
     from m2cnn.explain.explaining import INDEX, explain_photographs
     from m2cnn.grader import passed_over
 
-    settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
+    settings = {"methods": names_in(options.methods), "targets": names_in(options.targets)}
     index = explain_photographs(options.model, options.paths, options.out, **settings)
     if others := index["passed_over"]:
         print(passed_over([Path(name) for name in others]), file=sys.stderr)
@@ -70,7 +70,7 @@ def explain_score(options: argparse.Namespace) -> None:
     for name, number in (("--most", options.most), ("--costly", options.costly)):
         if number < 0:
             raise SettingError(name, str(number), "0 (all) or more")
-    settings = {"methods": _names(options.methods), "targets": _names(options.targets)}
+    settings = {"methods": names_in(options.methods), "targets": names_in(options.targets)}
     settings |= {"most": options.most, "costly": options.costly}
     scores = score_models(options.models, options.masks, options.out, **settings)
     rows = lines(scores, options.replicates)
@@ -78,7 +78,3 @@ def explain_score(options: argparse.Namespace) -> None:
     write_atomically(Path(options.out) / f"{TABLE}.csv", to_csv(rows))
     write_atomically(Path(options.out) / f"{TABLE}.md", text.encode())
     print(text, end="")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, text.split(",")))

@@ -48,8 +48,8 @@ def patients(options: argparse.Namespace) -> int:
     target = new_table(options.csv)
     _, reading = read_run(options.table, read_truth(options.truth) if options.truth else None)
     photographs = reading.predictions
-    labels = read_groups(options.groups, photographs) if options.groups else {}
-    rule = _rule(options.point, options.model or DEFAULT, photographs) if options.point else Rule()
+    labels = read_groups(options.groups, photographs.image, photographs.patient) if options.groups else {}
+    rule = _rule(options.point, options.model, photographs) if options.point else Rule()
     people = by_patient(photographs, options.both_eyes, rule.refer_from)
     for note in (*reading.notes, *_unknown_eyes(photographs)):
         print(note)
@@ -81,13 +81,14 @@ class Rule:
     column: str = ""
 
 
-def _rule(point: str, model: str, photographs: Predictions) -> Rule:
-    """Of a severity, or of a model's point. DataError where another model graded."""
+def _rule(point: str, model: str | None, photographs: Predictions) -> Rule:
+    """Of a severity, or of a model's point (default: the packaged one's). DataError where another model graded."""
     from m2cnn.bundle import load_bundle
 
     try:
         severity = float(point)
     except ValueError:
+        model = model or DEFAULT
         bundle = load_bundle(model)
         graded = sorted(set(photographs.bundle.tolist()))
         if graded != [bundle.hash]:
@@ -96,14 +97,17 @@ def _rule(point: str, model: str, photographs: Predictions) -> Rule:
             raise DataError("--point", got, f"photographs that {model} ({bundle.hash}) graded", repair) from None
         chosen = bundle.calibration.point(point)
         told = f"the operating point {point} of {model} ({bundle.hash})"
-        return Rule(chosen.severity, _by_severity(chosen.severity, told), chosen.column)
+        return Rule(chosen.severity, _by_severity(f"{chosen.severity:.3f}", told), chosen.column)
     if not 0 <= severity <= NUM_GRADES - 1:
         raise SettingError("--point", point, f"the name of a point, or a severity of 0..{NUM_GRADES - 1}")
-    return Rule(severity, _by_severity(severity, "as asked"), f"refer_from_{severity:g}")
+    if model:
+        raise SettingError("--model", f"--point {point}, a severity", "no model beside it", "A severity needs none.")
+    # As a table keeps it: a score of 1.4 reaches 1.4.
+    return Rule(float(np.float32(severity)), _by_severity(f"{severity:g}", "as asked"), f"refer_from_{severity:g}")
 
 
-def _by_severity(severity: float, whose: str) -> str:
-    return f"referred here is who has a severity of {severity:.3f} or more in a field that can be graded: {whose}"
+def _by_severity(severity: str, whose: str) -> str:
+    return f"referred here is who has a severity of {severity} or more in a field that can be graded: {whose}"
 
 
 def _unknown_eyes(photographs: Predictions) -> Iterator[str]:

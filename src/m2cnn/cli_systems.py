@@ -19,7 +19,7 @@ def systems_options(one: argparse.ArgumentParser) -> None:
     verb(verbs, "models", systems_models, "the packaged models: hash, size, and who may use them")
     show = verb(verbs, "show", systems_show, "members, combiner, costs; one member's layers with their sources")
     show.add_argument("name", help="a system, such as m2cnn")
-    show.add_argument("--member", default="", help="whose layers (default: the first member's)")
+    show.add_argument("--member", help="whose layers (default: the first member's)")
     show.add_argument("--size", type=int, help="input side in px (default: what it grades with; BaseNet, M2CNN: 224)")
     show.add_argument("--cells", type=int, help="cells that run (default: what the ladder has at that size)")
     show.add_argument("--part", type=int, default=-1, help="Zoom-in-Net: 0 M-Net, 1 and A-Net, 2 and C-Net")
@@ -57,5 +57,5 @@ def systems_show(options: argparse.Namespace) -> None:
 
     given = {name: getattr(options, name) for name in SHORT}
     settings = {name: parse_value(value) for name, value in given.items() if value is not None}
-    entry = show(options.name, options.member, options.size, options.cells, options.part, settings)
+    entry = show(options.name, options.member or "", options.size, options.cells, options.part, settings)
     print(json.dumps(entry.to_json(), indent=1) if options.json else entry.to_text())

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2cnn.cli_verb import OK, UNGRADED, images_option, replicates_option, typed, verb
+from m2cnn.cli_verb import OK, UNGRADED, images_option, names_in, replicates_option, typed, verb
 from m2cnn.errors import SettingError, require
 from m2cnn.grades import DISCLAIMER
 from m2cnn.lock import alone
@@ -35,7 +35,7 @@ def shared_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--data", help="as for train")
     images_option(one)
     one.add_argument("--out", required=True, help="folder of the table; the same command goes on where it stopped")
-    one.add_argument("--only", "--cells", default="", metavar="NAME,NAME", help="only these cells or arms")
+    one.add_argument("--only", "--cells", metavar="NAME,NAME", help="only these cells or arms")
     one.add_argument("--cache", help="folder for prepared pictures (default: in --out)")
     one.add_argument("--report", action="store_true", help="train nothing: write the report of what is kept")
     replicates_option(one)
@@ -52,7 +52,7 @@ def _ablation_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--recipe", default="m2cnn-slim", help="its first stage is the pattern (default: m2cnn-slim)")
     one.add_argument("--passes", type=int, default=0, help="of every run, over its stages (default: the pattern's)")
     one.add_argument("--share", default="0.5", help="of the passes left, what each stage but the last takes (0.5)")
-    one.add_argument("--sizes", default="", help="three sizes in px instead of the ladder's, such as 112,224,360")
+    one.add_argument("--sizes", help="three sizes in px instead of the ladder's, such as 112,224,360")
     network_options(one)
     one.epilog = "KEY=VALUE changes any setting, of all cells alike: stages.0.lr=0.002 fit_cuts=true. " + DISCLAIMER
 
@@ -64,7 +64,7 @@ def _comparison_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--recipe", action="append", default=[], metavar="NAME=RECIPE", help=named)
     one.add_argument("--full", action="store_true", help="the recipes of published width instead of the slim ones")
     same = "multiply-adds of a photograph over a whole training, or a row: all get about that (default: the recipes')"
-    one.add_argument("--budget", default="", metavar="NUMBER|NAME", help=same)
+    one.add_argument("--budget", metavar="NUMBER|NAME", help=same)
     one.add_argument("--reference", default="m2cnn", help="the row that differences are to (default: m2cnn)")
     one.epilog = (
         "KEY=VALUE changes a setting of all rows, NAME:KEY=VALUE of one: split.seed=1 min-pooling:stages.*.epochs=3. "
@@ -83,9 +83,9 @@ def table_comparison(options: argparse.Namespace) -> int:
 
     def planned(manifest: Manifest) -> Plan:
         files = recipe_files(dict(map(_named, options.recipe)), options.full)
-        cells = comparison_cells(options.settings, files, options.budget)
+        cells = comparison_cells(options.settings, files, options.budget or "")
         before = read_plan(out).cells if (out / PLAN).is_file() else ()
-        asked = {"recipes": files, "budget": options.budget}
+        asked = {"recipes": files, "budget": options.budget or ""}
         command = typed()
         return Plan("comparison", settled_precision(cells, before), seeds, manifest.digest(), command, asked)
 
@@ -143,7 +143,7 @@ def table_claims(options: argparse.Namespace) -> int:
         require("lightning", "train")
         with alone(out):
             if options.data:
-                claims.run(open_data(options.data, options.images), [name for name in options.only.split(",") if name])
+                claims.run(open_data(options.data, options.images), names_in(options.only))
             claims.look(options.images)
             claims.report()
     return _told(out, out / NAMES[0])
@@ -181,7 +181,7 @@ def made(
         manifest = open_data(options.data, options.images)
         with alone(out):
             plan = planned(manifest)
-            cells = chosen(plan.cells, [name for name in options.only.split(",") if name])
+            cells = chosen(plan.cells, names_in(options.only))
             seeds, plan = plan.seeds, settle(out, plan)
             cache = Path(options.cache) if options.cache else None
             (kind or Table)(out, plan, manifest, cache, after=lambda: report(plan)).run(cells, seeds)

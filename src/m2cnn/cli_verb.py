@@ -24,6 +24,11 @@ def images_option(one: argparse.ArgumentParser) -> None:
     one.add_argument("--images", help=told)
 
 
+def names_in(text: str | None) -> list[str]:
+    """What an option names, joined by commas; [] where it was not given."""
+    return [name for name in (text or "").split(",") if name]
+
+
 def replicates_option(one: argparse.ArgumentParser, of: str = "") -> None:
     """of: what is told by the intervals, such as " of groups"."""
     text = f"bootstrap replicates{of}, {FEWEST_REPLICATES} or more (default: 2000)"
@@ -32,10 +37,11 @@ def replicates_option(one: argparse.ArgumentParser, of: str = "") -> None:
 
 def check_values(options: argparse.Namespace) -> None:
     """SettingError for an empty text, which would be as if nothing was asked for, and for too few replicates."""
-    for name, value in vars(options).items():
-        if value == "" and options.parser.get_default(name) != "":
-            repair = "Leave it out, or give it one. Is a variable of your shell unset?"
-            raise SettingError(name.replace("_", "-"), "an empty text", "a value", repair)
+    for action in options.parser._actions:
+        given = getattr(options, action.dest, None)
+        if "" in (given if isinstance(given, list) else [given]):
+            name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
+            raise SettingError(name, "an empty text", "a value", "Is a variable of your shell unset?")
     asked = getattr(options, "replicates", None)
     if asked is not None and asked < FEWEST_REPLICATES:
         expected = f"{FEWEST_REPLICATES} or more"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from m2cnn.foreign_cells import (
 from m2cnn.grades import NUM_GRADES
 from m2cnn.predictions import COLUMNS, NO_GRADE, SUM_TOLERANCE, Predictions, read_predictions
 from m2cnn.tables import header_of
-from m2cnn.truth import NO_PREDICTION, NOBODY, Truth, with_truth
+from m2cnn.truth import NO_PREDICTION, Truth, with_truth
 
 OWN = {"grade", "severity", "gradable", "model"}  # of the table that `m2cnn grade --csv` writes
 MISSING = ("leave", "ungradable")
@@ -66,8 +66,6 @@ def read_anyones(path: str | Path, truth: Truth | None = None, *, system: str = 
     if truth is not None:
         table, more = with_truth(table, truth, missing)
         notes += more
-    table, more = _with_patients(table, path.name)
-    notes += more
     true = table.grade[table.grade != NO_GRADE]
     if len(true) > FEW and true.max() <= 1:
         notes.append("no true grade is above 1: if they are yes and no (referable or not), they are no grades of 0..4")
@@ -150,20 +148,9 @@ def _understood(path: Path, told: bool, system: str) -> tuple[Predictions, list[
         chance, more = _checked(np.array(chances).reshape(-1, NUM_GRADES), path, lambda i: place_of(path, rows[i]))
     score, few = _scores(np.array(score), path, lambda i: place_of(path, rows[i]))
     severity, decoded = _decided(np.array(grade, np.int64), score, chance)
+    texts["patient"], whose = patients_of(texts["image"], texts.get("patient", [""] * len(rows)), path.name)
     table = _table(texts, np.array(truth, np.int64), severity, decoded, chance, system)
-    return table, [_said(columns, path), *more, *few]
-
-
-def _with_patients(table: Predictions, place: str) -> tuple[Predictions, list[str]]:
-    """The table with a patient for who is NOBODY, as the photographs' names tell; and what was guessed in doubt."""
-    rows = np.flatnonzero(table.patient == NOBODY)
-    if not len(rows):
-        return table, []
-    guessed, notes = patients_of(table.image[rows].tolist(), place)
-    patient = table.patient.tolist()
-    for row, own in zip(rows, guessed, strict=True):
-        patient[row] = own
-    return replace(table, patient=patient, place=None), notes
+    return table, [_said(columns, path), *more, *few, *whose]
 
 
 def _said(columns: _Columns, path: Path) -> str:
@@ -249,7 +236,7 @@ def _table(
     told = zip(texts["image"], texts.get("eye", empty), strict=True)
     return Predictions(
         image=texts["image"],
-        patient=[told or NOBODY for told in texts.get("patient", empty)],
+        patient=texts["patient"],
         eye=[cell or patient_and_eye(image)[1] for image, cell in told],
         split=texts.get("split", empty),
         grade=truth,

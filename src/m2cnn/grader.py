@@ -223,7 +223,9 @@ def exams(photographs: Iterable[Path], joined: bool = True) -> list[list[Photo]]
 
 
 class Found(NamedTuple):
-    """photographs: each once.  others: files of searched folders that have no ending of a photograph."""
+    """photographs: each once.  others: files of searched folders that have no ending of a photograph, but not hidden
+    ones.
+    """
 
     photographs: list[Path]
     others: list[Path]
@@ -245,26 +247,31 @@ def find_photographs(paths: Iterable[str | Path]) -> Found:
             raise DataError(path, "no such file or folder", "a photograph, or a folder of them", repair)
         if os.path.isdir(path):
             photographs, rest = _below(Path(path))
-            found, others = found + photographs, others + rest
+            found.extend(photographs)
+            others.extend(rest)
         else:
             found.append(Path(path))
-    return Found(_once(found), _once(others))
+    taken = _by_place(found)
+    return Found(list(taken.values()), [path for place, path in _by_place(others).items() if place not in taken])
 
 
-def _once(paths: Iterable[Path]) -> list[Path]:
-    """Each by the first name that it was given."""
-    first: dict[str, Path] = {}
+def _by_place(paths: Iterable[Path]) -> dict[tuple[str, str], Path]:
+    """Each by its folder, whatever leads there, and its name; as it was first called."""
+    first: dict[tuple[str, str], Path] = {}
+    folders: dict[Path, str] = {}
     for path in paths:
-        first.setdefault(os.path.abspath(path), path)
-    return list(first.values())
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        first.setdefault((folders[path.parent], path.name), path)
+    return first
 
 
 def passed_over(others: Sequence[Path]) -> str:
     """In a sentence, how many files of folders were not taken for photographs, by their endings."""
     endings = Counter(path.suffix.lower() or "no ending" for path in others)
-    told = ", ".join(f"{number} {ending}" for ending, number in endings.most_common())
+    told = some([f"{number} {ending}" for ending, number in endings.most_common()])
     expected = ", ".join(sorted(SUFFIXES))
-    return f"{counted(len(others), 'file')} passed over ({told}): {some(sorted(map(str, others)))}; expected {expected}"
+    return f"{counted(len(others), 'file')} passed over ({told}): {some(list(map(str, others)))}; expected {expected}"
 
 
 def _is_missing(path: str | Path) -> bool:
@@ -287,4 +294,5 @@ def _below(folder: Path) -> Found:
         raise DataError(
             folder, "the folder holds no photographs", expected, "Name another; links to folders are not followed."
         )
-    return Found(found, [path for path, is_taken in taken.items() if not is_taken and not path.name.startswith(".")])
+    others = sorted(path for path, is_taken in taken.items() if not is_taken)
+    return Found(found, [p for p in others if not any(part.startswith(".") for part in p.relative_to(folder).parts)])

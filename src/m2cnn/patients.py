@@ -99,7 +99,8 @@ def _grouped(p: Predictions, keys: Sequence[str], decide: Callable[[np.ndarray],
     results = [decide(rows) for rows in members]
     worst = np.array([result.worst for result in results], np.intp)
     has = worst >= 0
-    highest = [p.severity[rows].max(initial=-np.inf, where=p.gradable[rows]) for rows in members]
+    highest = np.full(len(names), -np.inf, p.severity.dtype)
+    np.maximum.at(highest, group[p.gradable], p.severity[p.gradable])
     eye = [p.eye[rows[0]] if len(set(p.eye[rows])) == 1 else "" for rows in members]
     return Predictions(
         image=names,

@@ -39,9 +39,9 @@ from m2cnn.quality import KNOWN_REASONS
 from m2cnn.reporting import write_report
 from m2cnn.reporting.document import Block, Items, Section, Text, table
 from m2cnn.reporting.study import Study, read_study
-from m2cnn.subgroups import Group, rows_by_value
+from m2cnn.subgroups import Group, read_groups, rows_by_value
 from m2cnn.summary import checked_prevalence
-from m2cnn.tables import read_table, write_atomically, write_json
+from m2cnn.tables import write_atomically, write_json
 
 SCHEMA, SHAREABLE, PHOTOGRAPHS, RESULT, CACHE = (
     "m2cnn.site/1",
@@ -93,10 +93,10 @@ def validate_site(
     if not name.strip() or not name.isprintable():
         raise SettingError("--name", repr(name), "a name that can be shared", "Such as clinic-a.")
     prevalence = checked_prevalence(prevalence or {})
-    if groups is not None:
-        read_table(groups)  # before hours of grading
     whole = _as_test(open_data(data, images))
     manifest = whole.select("test")
+    if groups is not None:  # before hours of grading
+        read_groups(groups, [row.image for row in manifest], [row.patient for row in manifest])
     seen = survey(manifest, look_at_all, out / CACHE, workers, CODE)
     refuse_changed(seen)
     rows = {row.image: number for number, row in enumerate(whole, start=2)}  # as in the CSV
@@ -225,7 +225,7 @@ def groups_to_tell(study: Study) -> list[Group]:
 
 
 def _plain(reason: str) -> str:
-    """Why a photograph was refused, without what tells which: an unreadable one is named by its path."""
+    """Why a photograph was refused, without what tells which: an unreadable one may be told by its bytes."""
     return reason if reason in KNOWN_REASONS else UNREADABLE
 
 

@@ -76,11 +76,11 @@ def graded_rows(manifest: Manifest, predictions: Predictions, place: str | Path)
     return Manifest(rows, manifest.root)
 
 
-def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
-    """Columns of a CSV with a column of photographs or of patients: the value for each photograph of the table.
+def read_groups(path: str | Path, images: Sequence[str], patients: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of a CSV with a column of photographs or of patients: the value for each of the photographs.
 
-    Photographs are found as those of the truth are, also where folders and endings differ.
-    Raises DataError where neither is there, a key stands twice, or none of the table is in it.
+    images, patients: of each. Photographs are found as those of the truth are, also where folders and endings differ.
+    Raises DataError where neither is there, a key stands twice, or none of them is in it.
     """
     columns, body = read_table(path)
     place = Path(path).name
@@ -89,7 +89,7 @@ def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
         got = f"columns {', '.join(columns)}"
         raise DataError(place, got, "one column of photographs (image) or of patients (patient), and the groups")
     by_image = meaning_of(keys[0]) == "image"
-    wanted = (table.image if by_image else table.patient).tolist()
+    wanted = list(map(str, images if by_image else patients))
     rows: dict[str, dict[str, str]] = {}
     for number, cells in body:
         if cells[keys[0]] in rows:
@@ -99,7 +99,7 @@ def read_groups(path: str | Path, table: Predictions) -> dict[str, list[str]]:
     found = matched(wanted, names)[0] if by_image else {key: n for n, key in enumerate(names) if key in asked}
     if not found:
         raise DataError(
-            place, f"no {keys[0]} of the table is in it", f"{keys[0]} written alike", f"Such as {wanted[0]}."
+            place, f"no {keys[0]} of the photographs is in it", f"{keys[0]} written alike", f"Such as {wanted[0]}."
         )
     values = [rows[names[found[key]]] if key in found else {} for key in wanted]
     return {name: [cells.get(name, "") for cells in values] for name in columns if name != keys[0]}

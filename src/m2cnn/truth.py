@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from m2cnn.data.pairing import patient_and_eye, some, stem_of
+from m2cnn.data.pairing import patient_and_eye, patients_of, some, stem_of
 from m2cnn.errors import DataError
 from m2cnn.foreign_cells import EITHER_OF, eye_of, grade_of, meaning_of, name_of, normal, placed, refuse_doubles
 from m2cnn.grades import NUM_GRADES
@@ -20,7 +20,6 @@ from m2cnn.tables import header_of
 from m2cnn.wording import counted
 
 NO_PREDICTION = "no prediction"
-NOBODY = "\x01"  # the patient of a photograph whom no column tells, until all names of the table are known
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,17 @@ def read_truth(path: str | Path) -> Truth:
 def with_truth(table: Predictions, truth: Truth, missing: str) -> tuple[Predictions, list[str]]:
     """The table with the names, grades, patients and eyes of the truth, and what did not match.
 
-    Who is NOBODY stays NOBODY where the truth does not tell.
-
     missing: as of `read_anyones`. Raises DataError where nothing matches, and where both name another truth.
     """
     place, how = matched(table.image.tolist(), truth.images)
     found = np.array([place.get(image, -1) for image in table.image], np.intp)
     met = found >= 0
-    doubtful = _doubtful(table.image[~met].tolist(), table.image.tolist(), truth.images)
+    doubtful = _doubtful(table.image[~met].tolist(), truth)
     if not met.any():
         ours, theirs = some(table.image.tolist()), some(list(truth.images))
         got = f"no photograph of the predictions is in it: {ours} against {theirs}"
         repair = "Names may differ in folder and ending, in nothing else."
-        repair = f"{doubtful}. Write the folders in both alike." if doubtful else repair
+        repair = "Names stand in several folders: write these in both tables alike." if doubtful else repair
         raise DataError(truth.place, got, "the same photographs", repair)
     _refuse_other_truth(table, truth, found)
     image, patient, eye, grade = table.image.tolist(), table.patient.tolist(), table.eye.tolist(), table.grade.copy()
@@ -94,14 +91,15 @@ def with_truth(table: Predictions, truth: Truth, missing: str) -> tuple[Predicti
 
 
 def matched(images: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int], str]:
-    """Image -> its place among `names`, by the first way of writing them that finds most; and that way."""
-    best: tuple[dict[str, int], str] = ({}, "name")
+    """Image -> its place among `names`, by the first way of writing them that finds any; and that way.
+
+    Where some names are the same, those that differ in a folder are other photographs.
+    """
     for how, key in WAYS.items():
         theirs, ours = _keyed(names, key), _keyed(images, key)
-        both = {images[row]: theirs[name] for name, row in ours.items() if name in theirs}
-        if len(both) > len(best[0]):
-            best = both, how
-    return best
+        if both := {images[row]: theirs[name] for name, row in ours.items() if name in theirs}:
+            return both, how
+    return {}, "name"
 
 
 def _bare(name: str) -> str:
@@ -115,14 +113,14 @@ WAYS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _doubtful(unmet: Sequence[str], images: Sequence[str], names: Sequence[str]) -> str:
-    """A sentence on those of `unmet` whose bare name is in both tables, and in one of them twice; "" for none."""
-    ours, theirs = Counter(map(_bare, images)), Counter(map(_bare, names))
-    found = [image for image in unmet if theirs[_bare(image)] and max(ours[_bare(image)], theirs[_bare(image)]) > 1]
+def _doubtful(unmet: Sequence[str], truth: Truth) -> str:
+    """A sentence on those of `unmet` that the truth has too, but for folder and ending; "" for none."""
+    theirs = set(map(_bare, truth.images)) if len(unmet) else set()
+    found = [image for image in unmet if _bare(image) in theirs]
     if not found:
         return ""
-    what = "names that are in both tables, but in several folders or with several endings, were not matched"
-    return f"{what} ({len(found)}): {some(found)}"
+    what = "Not matched, though there are photographs of the same name in another folder or with another ending"
+    return f"{truth.place}: {what} ({len(found)}): {some(found)}"
 
 
 def _keyed(images: Sequence[str], key: Callable[[str], str]) -> dict[str, int]:
@@ -148,7 +146,7 @@ def _refuse_other_truth(table: Predictions, truth: Truth, found: np.ndarray) -> 
 def _joined(table: Predictions, truth: Truth, rest: Sequence[int]) -> Predictions:
     """The table and photographs without a prediction, as ungradable."""
     images = [truth.images[number] for number in rest]
-    patient = [truth.patient[number] or NOBODY for number in rest]
+    patient = _patients_of_rest(table, truth, rest)
     eye = [truth.eye[number] or patient_and_eye(truth.images[number])[1] for number in rest]
     count, nothing = len(rest), np.full(len(rest), np.nan)
     more = {
@@ -158,3 +156,21 @@ def _joined(table: Predictions, truth: Truth, rest: Sequence[int]) -> Prediction
         **{"system": [str(table.system[0])] * count, "split": [""] * count, "bundle": [""] * count},
     }
     return Predictions(**{name: np.concatenate([getattr(table, name), values]) for name, values in more.items()})
+
+
+def _patients_of_rest(table: Predictions, truth: Truth, rest: Sequence[int]) -> list[str]:
+    """Whose the photographs without a prediction are: by the truth's own names, in the words of the table where that
+    has another photograph of the same person.
+    """
+    theirs = patients_of(truth.images, truth.patient, truth.place)[0]
+    place = {image: number for number, image in enumerate(truth.images)}
+    ours: dict[str, set[str]] = defaultdict(set)
+    for image, patient in zip(table.image.tolist(), table.patient.tolist(), strict=True):
+        if image in place:
+            ours[theirs[place[image]]].add(patient)
+    taken, found = set(table.patient.tolist()), []
+    for name in (theirs[number] for number in rest):
+        known = ours.get(name, set())
+        free = name if name not in taken or name in known else f"{name} ({truth.place})"
+        found.append(next(iter(known)) if len(known) == 1 else free)
+    return found

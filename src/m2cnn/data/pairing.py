@@ -151,16 +151,20 @@ def _told(image: str) -> tuple[str, str, str]:
     return (folder, match["patient"] or "", EYE_OF[match["eye"].lower()]) if match else (folder, stem_of(name), "")
 
 
-def patients_of(images: Sequence[str], place: str) -> tuple[list[str], list[str]]:
+def patients_of(images: Sequence[str], told: Sequence[str], place: str) -> tuple[list[str], list[str]]:
     """The patient of each name of a table, and what was guessed in doubt, in sentences that begin with `place`.
+
+    told: what a column says of each; where it is empty, the name tells.
 
     Two folders that hold one name, or one person's folder name twice, hold different people, whose folders become part
     of what they are called: nobody's result is taken for another's. Names that differ may be one person's, whose
     photographs lie in folders by grade: they stay one patient, and that is said.
 
-    >>> patients_of(["a/7_left.jpg", "b/7_left.jpg", "a/8_left.jpg"], "t.csv")[0]
+    >>> patients_of(["a/7_left.jpg", "b/7_left.jpg", "a/8_left.jpg"], ["", "", ""], "t.csv")[0]
     ['a/7', 'b/7', '8']
     """
+    if all(told):
+        return list(told), []
     found = [patient_and_eye(image)[0] for image in images]
     homes: dict[str, set[str]] = defaultdict(set)
     seen: dict[tuple[str, str], str] = {}
@@ -170,21 +174,25 @@ def patients_of(images: Sequence[str], place: str) -> tuple[list[str], list[str]
         homes[patient].add(folder)
         if seen.setdefault((patient, stem_of(name)), folder) != folder:
             apart.add(patient)
+    asked = {patient for patient, own in zip(found, told, strict=True) if not own}
     notes, repair = [], "a column patient would tell it surely"
-    if apart:
+    if doubted := sorted(apart & asked):
         what = "patients' names that stand in several folders with equal photographs' names were taken for other people"
-        notes.append(f"{place}: {what} ({len(apart)}): {some(sorted(apart))}; {repair}")
-    if together := sorted(patient for patient, folders in homes.items() if len(folders) > 1 and patient not in apart):
+        notes.append(f"{place}: {what} ({len(doubted)}): {some(doubted)}; {repair}")
+    if together := sorted(patient for patient in asked - apart if len(homes[patient]) > 1):
         what = "patients' names that stand in several folders were taken for one person each"
         notes.append(f"{place}: {what} ({len(together)}): {some(together)}; {repair}")
     return [
-        _called(image, patient) if patient in apart else patient for image, patient in zip(images, found, strict=True)
+        own or (_called(image, patient) if patient in apart else patient)
+        for image, patient, own in zip(images, found, told, strict=True)
     ], notes
 
 
 def _called(image: str, patient: str) -> str:
     """The patient's name behind the folder; the folder itself, where the name came from it."""
     folder, own, eye = _told(image)
+    if not folder:
+        return patient
     return folder if eye and not own else f"{folder}/{patient}"
 
 

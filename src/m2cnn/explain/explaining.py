@@ -1,8 +1,9 @@
 """Maps of photographs, written: `OUT/index.json`, and for each map a picture (PNG) and its numbers (NPY).
 
 index.json (schema "m2cnn.maps/1"): the model and its hash; `checks`, each method's with random weights; `maps`, one
-entry each; `refused`, photographs that get no map, and why. An array (S, S) float32 is in pixels of the picture that
-the network saw; [x, y] of the photograph is `to_photograph` @ [x, y, 1], (2, 3), centres of pixels being whole numbers.
+entry each; `refused`, photographs that get no map, and why; `passed_over`, other files of folders. An array (S, S)
+float32 is in pixels of the picture that the network saw; [x, y] of the photograph is `to_photograph` @ [x, y, 1],
+(2, 3), centres of pixels being whole numbers.
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ def read_study(
         got = f"graded by {', '.join(sorted(set(predictions.bundle) - {''})) or 'nobody knows which model'}"
         raise SettingError("report --model", got, f"photographs that model {bundle.hash} graded", "Name that model.")
     manifest = graded_rows(read_data(data, images), predictions, data) if data else None
-    labels = _labels(predictions, manifest) | (read_groups(groups, predictions) if groups else {})
+    labels = _labels(predictions, manifest)
+    labels |= read_groups(groups, predictions.image, predictions.patient) if groups else {}
     return Study(
         *(name, table_of(folder), predictions, replicates, tuple(reading.notes), context, bundle, manifest, labels),
         dict(prevalence or {}),
