@@ -159,7 +159,7 @@ def test_what_cannot_be_explained_is_refused(capsys, model, two, tmp_path, monke
     for more, said in (
         (("--methods", "gradcam"), 'Did you mean "grad-cam"'),
         (("--targets", "grades"), 'Did you mean "grade"'),
-        (("--targets", ""), "expected grade, severity or both"),
+        (("--targets", ","), "expected grade, severity or both"),
     ):
         code, _, err = run(capsys, *words, *more)
         assert code == REFUSED and said in err
