@@ -46,7 +46,7 @@ from m2cnn.cli_verb import (
 from m2cnn.errors import M2cnnError, SettingError, require
 from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
 from m2cnn.packaged import DEFAULT, located, repair
-from m2cnn.tables import new_file, new_table, writing_new, yes_or_no
+from m2cnn.tables import new_file, new_table, true_or_false, writing_new
 
 if TYPE_CHECKING:
     from m2cnn.calibration import Point
@@ -173,7 +173,7 @@ def _write_as_read(file: BinaryIO, gradings: Iterable[Grading], points: Sequence
     writer.writerow([*plain, *(point.column for point in points), *chances, "note"])
     for grading in gradings:
         values = [getattr(grading, name) for name in plain] + [grading.refer.get(point.name, "") for point in points]
-        values = [yes_or_no(value) if isinstance(value, bool) else value for value in values]
+        values = [true_or_false(value) if isinstance(value, bool) else value for value in values]
         writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
         file.flush()
         yield grading

@@ -15,7 +15,7 @@ from m2cnn.errors import DataError, SettingError
 from m2cnn.grades import DISCLAIMER, ENDPOINTS, NUM_GRADES
 from m2cnn.packaged import DEFAULT
 from m2cnn.predictions import NO_GRADE, Predictions
-from m2cnn.tables import new_table, table_bytes, writing_new, yes_or_no
+from m2cnn.tables import new_table, table_bytes, true_or_false, writing_new
 from m2cnn.wording import counted
 
 BY_GRADE = (
@@ -190,9 +190,11 @@ def _write(path: Path, people: Predictions, scheme, rule: Rule) -> None:
     sent, rows = referred(people, rule.refer_from), []
     for i in range(len(people)):
         good, grade = bool(people.gradable[i]), int(people.decoded[i])
-        said = [grade, f"{people.severity[i]:.4f}", yes_or_no(grade >= ENDPOINTS["referable"])] if good else [""] * 3
-        said += [yes_or_no(bool(sent[i])) if good else ""] if point else []
+        said = (
+            [grade, f"{people.severity[i]:.4f}", true_or_false(grade >= ENDPOINTS["referable"])] if good else [""] * 3
+        )
+        said += [true_or_false(bool(sent[i])) if good else ""] if point else []
         local = [scheme.label(grade)] if scheme else []
-        rows.append([people.patient[i], *said, yes_or_no(good), people.reason[i], *local, DISCLAIMER])
+        rows.append([people.patient[i], *said, true_or_false(good), people.reason[i], *local, DISCLAIMER])
     with writing_new(path) as file:
         file.write(table_bytes(columns, rows))

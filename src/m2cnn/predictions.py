@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2cnn.errors import DataError, did_you_mean
 from m2cnn.grades import NUM_GRADES
-from m2cnn.tables import open_table, table_bytes, write_atomically, yes_or_no
+from m2cnn.tables import open_table, table_bytes, true_or_false, write_atomically
 
 PREDICTIONS = "predictions.csv"  # what the table is called in a folder of results
 PROBABILITY_COLUMNS = tuple(f"p{grade}" for grade in range(NUM_GRADES))
@@ -182,7 +182,7 @@ def _cells(p: Predictions, name: str, part: slice) -> list[str]:
     if name in TEXTS:
         return getattr(p, name)[part].tolist()
     if name == "gradable":
-        return [yes_or_no(value) for value in p.gradable[part]]
+        return [true_or_false(value) for value in p.gradable[part]]
     if name in ("grade", "decoded"):
         return ["" if value == NO_GRADE else str(value) for value in getattr(p, name)[part]]
     values = p.severity if name == "severity" else p.probabilities[:, PROBABILITY_COLUMNS.index(name)]

@@ -98,7 +98,7 @@ def _by_column(path: Path, number: int, columns: list[str], cells: list[str]) ->
     return {name: cell for name, cell in zip(columns, cells, strict=False) if name}
 
 
-def yes_or_no(value: bool) -> str:
+def true_or_false(value: bool) -> str:
     """A cell of a table: true or false."""
     return "true" if value else "false"
 

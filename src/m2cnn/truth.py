@@ -147,7 +147,7 @@ def _joined(table: Predictions, truth: Truth, rest: Sequence[int]) -> Prediction
     """The table and photographs without a prediction, as ungradable."""
     images = [truth.images[number] for number in rest]
     patient = _patients_of_rest(table, truth, rest)
-    eye = [truth.eye[number] or patient_and_eye(truth.images[number])[1] for number in rest]
+    eye = [truth.eye[number] or patient_and_eye(image)[1] for number, image in zip(rest, images, strict=True)]
     count, nothing = len(rest), np.full(len(rest), np.nan)
     more = {
         **{"image": images, "patient": patient, "eye": eye, "grade": truth.grade[list(rest)]},
