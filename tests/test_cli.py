@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from m2cnn.cli import INTERRUPTED, OK, REFUSED, UNGRADED, main
+from m2cnn.cli import INTERRUPTED, OK, REFUSED, main
+from m2cnn.cli_verb import UNGRADED
 from m2cnn.data import IMPORTERS, Manifest, manifest, read_manifest, survey, write_manifest
 from m2cnn.grades import DISCLAIMER
 from m2cnn.synthetic import render
@@ -230,16 +231,17 @@ def test_a_table_of_grades_is_whole_or_not_there(capsys, tiny_run, rendered, tmp
     whole, grades = Grader.grade_exams, tmp_path / "grades.csv"
     words = ("grade", *(rendered.path(row) for row in rendered.rows[:2]), "--model", tiny_run, "--csv", grades)
 
-    def interrupted(*told):
-        yield next(whole(*told))
+    def interrupted(*told, **kept):
+        yield next(whole(*told, **kept))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Grader, "grade_exams", interrupted)
-    code, out, _ = run(capsys, *words)
-    assert code == INTERRUPTED and out.count("severity") == 1 and list(tmp_path.iterdir()) == []
+    code, out, err = run(capsys, *words)
+    assert code == INTERRUPTED and out.count("severity") == 1 and not grades.exists()
+    assert "with --csv, the same command continues" in err
 
-    def overtaken(*told):
-        yield from whole(*told)
+    def overtaken(*told, **kept):
+        yield from whole(*told, **kept)
         grades.write_text("another's")
 
     monkeypatch.setattr(Grader, "grade_exams", overtaken)

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import m2cnn.data.prepare as prepare_module
-from m2cnn.cli import OK, REFUSED, UNGRADED, main
+from m2cnn.cli import OK, REFUSED, main
+from m2cnn.cli_verb import UNGRADED
 from m2cnn.data import Manifest, Row, cache_pictures, check_files, open_data, read_manifest, write_manifest
 from m2cnn.data.files import LocalFolder, open_folder
 from m2cnn.data.manifest import file_hash

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from m2cnn.bundle import load_network
-from m2cnn.cli import OK, REFUSED, UNGRADED, main
+from m2cnn.cli import OK, REFUSED, main
+from m2cnn.cli_verb import UNGRADED
 from m2cnn.combine import Mean
 from m2cnn.combine_fit import fit
 from m2cnn.data.augment import Augment

@@ -16,7 +16,7 @@ LAYERS = [
     "parallel checks packaged weights_header overrides lock",
     "plots metrics cuts bootstrap endpoints reliability budget intervals simulated tasks predictions",
     "calibration conformal planning panel field photograph preprocess fingerprint synthetic wording",
-    "data models quality_measures",
+    "data models quality_measures kept",
     "quality recipe summary eyes combine photograph_features reader foreign_cells truth foreign",
     "systems",
     "bundle compare bar half checkpoint optimiser precision onnx_export blend_net work",
@@ -32,7 +32,7 @@ LAYERS = [
     "paper",
     "demo crossval",
     "cli_verb",
-    "cli_card cli_data cli_table cli_systems cli_patients cli_explain cli_report cli_site",
+    "cli_card cli_grade cli_data cli_table cli_systems cli_patients cli_explain cli_report cli_site",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

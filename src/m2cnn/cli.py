@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import codecs
-import csv
-import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import m2cnn
 from m2cnn.cli_card import card, card_options
 from m2cnn.cli_data import data_options, data_prepare, data_render
 from m2cnn.cli_explain import explain, explain_options, explain_score, score_options
+from m2cnn.cli_grade import grade, grade_options
 from m2cnn.cli_patients import patients, patients_options
 from m2cnn.cli_report import report, report_options
 from m2cnn.cli_site import keep_reference, reference, reference_options, site, site_options
@@ -34,7 +31,6 @@ from m2cnn.cli_verb import (
     INTERRUPTED,
     OK,
     REFUSED,
-    UNGRADED,
     check_values,
     images_option,
     prevalence_option,
@@ -44,12 +40,8 @@ from m2cnn.cli_verb import (
     verb,
 )
 from m2cnn.errors import M2cnnError, SettingError, require
-from m2cnn.grades import DISCLAIMER, GRADES, NUM_GRADES, Grading
-from m2cnn.packaged import DEFAULT, located, repair
-from m2cnn.tables import new_file, new_table, true_or_false, writing_new
-
-if TYPE_CHECKING:
-    from m2cnn.calibration import Point
+from m2cnn.grades import DISCLAIMER
+from m2cnn.tables import new_file, new_table, writing_new
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("m2cnn", description="Diabetic retinopathy grading (M2CNN).", epilog=DISCLAIMER)
     top.add_argument("--version", action="version", version=f"m2cnn {m2cnn.__version__}")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
-    _grade_options(verb(verbs, "grade", grade, "grade photographs"))
+    grade_options(verb(verbs, "grade", grade, "grade photographs"))
     _train_options(verb(verbs, "train", train, "train a system, stage by stage"))
     crossval_options(verb(verbs, "crossval", crossval, "measure a recipe on every patient, each held back once"))
     _combine_options(verb(verbs, "combine", combine, "join trained runs: an ensemble, or both eyes of a patient"))
@@ -111,72 +103,6 @@ def parser() -> argparse.ArgumentParser:
     demo_options = verb(verbs, "demo", demo, "render photographs, train a slim M2CNN, measure it, write a page")
     demo_options.add_argument("--out", default="demo", help="folder for everything (default: demo)")
     return top
-
-
-# grade
-
-
-def _grade_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("paths", nargs="+", help="photographs, or folders to search")
-    one.add_argument("--model", help=f"bundle or run folder, or a packaged model (default: {DEFAULT})")
-    one.add_argument("--backend", default="onnx", help="onnx (default) or torch")
-    one.add_argument("--csv", metavar="FILE", help="write a table, into a new file, which appears when all are graded")
-    one.add_argument("--json", action="store_true", help="print one JSON object per photograph")
-
-
-def grade(options: argparse.Namespace) -> int:
-    from m2cnn.grader import SUFFIXES, Grader, exams, find_photographs, passed_over
-
-    if not options.model and not located(DEFAULT).is_dir():
-        got = f'no model, and no "{DEFAULT}" is packaged'
-        raise SettingError("grade", got, "--model BUNDLE", f"`m2cnn train` makes one. {repair(Path(DEFAULT))}")
-    if options.csv and Path(options.csv).suffix.lower() in SUFFIXES:
-        raise SettingError("--csv", f"{options.csv} is named like a photograph", "a .csv file to write")
-    target = new_table(options.csv) or Path(os.devnull)
-    photographs, others = find_photographs(options.paths)
-    if others:
-        print(passed_over(others), file=sys.stderr)
-    grader = Grader.load(options.model or DEFAULT, options.backend)
-    with writing_new(target) as file:
-        missed = 0
-        gradings = chain.from_iterable(grader.grade_exams(exams(photographs, grader.joins_eyes)))
-        for grading in _write_as_read(file, gradings, grader.calibration.points):
-            print(_as_json(grading) if options.json else _as_line(grading), flush=True)
-            missed += not grading.gradable
-    # With --json, where every line is an object, the last line stands apart.
-    print(f"{grader.bundle.to_text()}. {DISCLAIMER}", file=sys.stderr if options.json else sys.stdout)
-    return UNGRADED if missed else OK
-
-
-def _as_json(grading: Grading) -> str:
-    return json.dumps(grading.as_dict())
-
-
-def _as_line(grading: Grading) -> str:
-    if not grading.gradable:
-        return f"{grading.image}: not gradable: {grading.reason}"
-    said = f"grade {grading.grade} ({GRADES[grading.grade].name}), severity {grading.severity:.2f}"
-    caution = f" ({grading.caution})" if grading.caution else ""
-    chance = "" if grading.chance is None else f", chance of referable disease {grading.chance:.2f}"
-    points = "".join(f", {name}: {'refer' if yes else 'do not refer'}" for name, yes in grading.refer.items())
-    return f"{grading.image}: {said}, {'referable' if grading.referable else 'not referable'}{chance}{points}{caution}"
-
-
-def _write_as_read(file: BinaryIO, gradings: Iterable[Grading], points: Sequence[Point]) -> Iterable[Grading]:
-    """Each row is written before the next photograph is graded, so that who reads a pipe has it at once.
-
-    points: of the bundle.
-    """
-    chances = [f"p{grade}" for grade in range(NUM_GRADES)]
-    plain = ["image", "grade", "severity", "referable", "gradable", "reason", "caution", "system", "model", "chance"]
-    writer = csv.writer(codecs.getwriter("utf-8")(file, "backslashreplace"))
-    writer.writerow([*plain, *(point.column for point in points), *chances, "note"])
-    for grading in gradings:
-        values = [getattr(grading, name) for name in plain] + [grading.refer.get(point.name, "") for point in points]
-        values = [true_or_false(value) if isinstance(value, bool) else value for value in values]
-        writer.writerow([*values, *(grading.probabilities or [""] * NUM_GRADES), DISCLAIMER])
-        file.flush()
-        yield grading
 
 
 # train
@@ -384,8 +310,12 @@ def compare(options: argparse.Namespace) -> None:
 
 
 RESUME = {
+    grade: "; with --csv, the same command continues",
     train: "; m2cnn train --resume --out RUN continues",
     combine: "; the same command continues",
+    calibrate: "; the same command continues",
+    evaluate: "; the same command continues",
+    site: "; the same command continues",
     data_prepare: "; the same command continues",
     data_render: "; the same command continues",
     crossval: "; the same command continues",

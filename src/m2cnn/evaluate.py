@@ -24,6 +24,7 @@ from m2cnn.errors import DataError, SettingError, did_you_mean
 from m2cnn.foreign import read_anyones
 from m2cnn.grader import Grader, Photo
 from m2cnn.grades import NUM_GRADES, Grading
+from m2cnn.kept import Kept, keeping
 from m2cnn.predictions import PREDICTIONS, Predictions, write_predictions
 from m2cnn.summary import checked_prevalence, summarise, write_metrics
 from m2cnn.truth import read_truth
@@ -98,13 +99,12 @@ def evaluate(
         got = "no photograph with a true grade" + (f" but {len(met)} that the model knows" if met else "")
         raise DataError(f"split {said['split']}", got, "photographs that it never saw, with their grades")
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)  # before hours of grading
-    predictions = predict(grader, chosen)
     context = {"system": grader.bundle.system, "bundle": grader.bundle.hash} | said
     context["training_manifest"] = grader.bundle.settings["training"]["manifest"]
     context |= {"command": command} if command else {}
     context |= {"left_out_as_trained_on": len(met)} if met else {}
-    return _written(predictions, out, replicates, context, prevalence)
+    with keeping(out / PREDICTIONS, grader.identity) as kept:
+        return _written(predict(grader, chosen, kept), out, replicates, context, prevalence)
 
 
 def evaluate_anyones(
@@ -212,14 +212,17 @@ def _of_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:
     return Manifest(rows, manifest.root)
 
 
-def predict(grader: Grader, manifest: Manifest) -> Predictions:
-    """One row per photograph of the manifest, in its order; the photographs of a patient are seen together."""
+def predict(grader: Grader, manifest: Manifest, kept: Kept | None = None) -> Predictions:
+    """One row per photograph of the manifest, in its order; the photographs of a patient are seen together.
+
+    kept: as of `Grader.grade_exams`.
+    """
     order = sorted(range(len(manifest)), key=lambda i: manifest.rows[i].patient)
     groups = groupby(order, key=lambda i: manifest.rows[i].patient)
     exams = ([Photo(manifest.path(manifest.rows[i]), manifest.rows[i].eye) for i in rows] for _, rows in groups)
     with tqdm(desc="grading", total=len(manifest), unit="photo", disable=None, leave=False) as bar:
         said = []
-        for gradings in grader.grade_exams(exams):
+        for gradings in grader.grade_exams(exams, kept=kept):
             said += gradings
             bar.update(len(gradings))
     return table(manifest.rows, [grading for _, grading in sorted(zip(order, said, strict=True), key=itemgetter(0))])

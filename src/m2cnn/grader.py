@@ -6,17 +6,21 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import m2cnn
 from m2cnn.bundle import Bundle, load_bundle
+from m2cnn.data.identity import code_identity
 from m2cnn.data.pairing import patient_and_eye, some
 from m2cnn.errors import DataError, ImageError
 from m2cnn.eyes import Eyes, other_eyes, sides
 from m2cnn.grades import ENDPOINTS, Grading, ungradable
+from m2cnn.kept import Kept
 from m2cnn.photograph import PhotographFile
 from m2cnn.photograph_features import photograph_features
 from m2cnn.quality import check_file
@@ -26,6 +30,7 @@ from m2cnn.wording import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 Source = str | Path | bytes
+CODE = tuple(f"m2cnn.{name}" for name in ("grader", "photograph", "field", "preprocess", "quality", "reader", "tasks"))
 NOT_FINITE = "the network gave no finite number"
 ALONE = "the other eye was not seen: it is taken to be as this one"
 
@@ -43,6 +48,7 @@ class Prepared:
 
     exam: a number, the same for all photographs of a patient.  pictures: one per network.
     numbers: (7,) of the photograph itself, where the combiner reads them.  reason: why it must not be graded.
+    key: what its grading is kept by, where it is.  said: the grading that an earlier call kept.
     """
 
     name: str
@@ -51,6 +57,8 @@ class Prepared:
     pictures: tuple[np.ndarray, ...] = ()
     numbers: np.ndarray | None = None
     reason: str = ""
+    key: str = ""
+    said: Grading | None = None
 
 
 class Grader:
@@ -62,8 +70,8 @@ class Grader:
     it is taken to be as this one.
     """
 
-    def __init__(self, bundle: Bundle, readers: Sequence[Reader]):
-        self.bundle, self.readers = bundle, tuple(readers)
+    def __init__(self, bundle: Bundle, readers: Sequence[Reader], backend: str = ""):
+        self.bundle, self.readers, self.backend = bundle, tuple(readers), backend
         self.combine = bundle.combine() if bundle.combiner else None
         self.calibration = bundle.calibration
 
@@ -74,7 +82,7 @@ class Grader:
         Raises BundleError for a missing or damaged bundle.
         """
         bundle = load_bundle(folder)
-        return cls(bundle, bundle.readers(backend))
+        return cls(bundle, bundle.readers(backend), backend)
 
     def grade(self, source: Source) -> Grading:
         """Grade one photograph: a path, or a file's bytes. What cannot be graded says why, and gets no grade."""
@@ -86,23 +94,35 @@ class Grader:
             yield from gradings
 
     def grade_exams(
-        self, exams: Iterable[Sequence[Photo]], batch: int = 8, workers: int = 2
+        self, exams: Iterable[Sequence[Photo]], batch: int = 8, workers: int = 2, kept: Kept | None = None
     ) -> Iterator[list[Grading]]:
-        """One list of Gradings per exam, all photographs of one patient, in order."""
+        """One list of Gradings per exam, all photographs of one patient, in order.
+
+        kept: an exam that it knows is not graded again, and what is graded is kept there.
+        """
         waiting: list[list[Prepared]] = []
         with ThreadPoolExecutor(workers) as pool:
-            for exam in _read_ahead(pool, self._prepare_exam, enumerate(exams), 2 * batch):
+            for exam in _read_ahead(pool, partial(self._prepare_exam, kept), enumerate(exams), 2 * batch):
                 waiting.append(exam)
                 if sum(map(len, waiting)) >= batch:
-                    yield from self._decide(waiting)
+                    yield from self._decide(waiting, kept)
                     waiting = []
-            yield from self._decide(waiting)
+            yield from self._decide(waiting, kept)
 
-    def _prepare_exam(self, exam: tuple[int, Sequence[Photo]]) -> list[Prepared]:
-        return [self._prepare(photo, exam[0]) for photo in exam[1]]
+    def _prepare_exam(self, kept: Kept | None, exam: tuple[int, Sequence[Photo]]) -> list[Prepared]:
+        number, photos = exam
+        if kept is None:
+            return [self._prepare(photo, number) for photo in photos]
+        keys = kept.keys(photos)
+        if all(key in kept.found for key in keys):
+            known = [replace(kept.found[key], image=_name(photo)) for key, photo in zip(keys, photos, strict=True)]
+            return [
+                Prepared(said.image, number, photo.eye, said=said) for photo, said in zip(photos, known, strict=True)
+            ]
+        return [replace(self._prepare(photo, number), key=key) for key, photo in zip(keys, photos, strict=True)]
 
     def _prepare(self, photo: Photo, exam: int) -> Prepared:
-        name = "bytes" if isinstance(photo.source, bytes) else str(photo.source)
+        name = _name(photo)
         try:
             file = PhotographFile(photo.source)
             if reason := check_file(file):
@@ -114,15 +134,20 @@ class Grader:
         except ImageError as error:
             return Prepared(name, exam, photo.eye, reason=error.fault if error.place == name else str(error))
 
-    def _decide(self, exams: list[list[Prepared]]) -> Iterator[list[Grading]]:
+    def _decide(self, exams: list[list[Prepared]], kept: Kept | None) -> Iterator[list[Grading]]:
         flat = [photo for exam in exams for photo in exam]
-        gradings = iter(self._grade_prepared(flat))
+        said = self._grade_prepared(flat)
+        if kept is not None:
+            for photo, grading in zip(flat, said, strict=True):
+                kept.keep(photo.key, grading)
+        gradings = iter(said)
         for exam in exams:
             yield [next(gradings) for _ in exam]
 
     def _grade_prepared(self, photos: list[Prepared]) -> list[Grading]:
         said = {i: ungradable(p.name, p.reason, *self._origin) for i, p in enumerate(photos) if p.reason}
-        rows = [i for i, photo in enumerate(photos) if not photo.reason]
+        said |= {i: photo.said for i, photo in enumerate(photos) if photo.said}
+        rows = [i for i in range(len(photos)) if i not in said]
         if rows:
             answers = [r.read(np.stack([photos[i].pictures[k] for i in rows])) for k, r in enumerate(self.readers)]
             finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for each in answers for part in each])
@@ -169,8 +194,21 @@ class Grader:
         return self.bundle.combiner is not None and self.bundle.combiner.joins_eyes
 
     @property
+    def identity(self) -> list[str]:
+        """What a grade depends on, but for the photographs."""
+        return [m2cnn.__version__, *code_identity(CODE), self.bundle.hash, repr(self.calibration), self.backend]
+
+    @property
     def _origin(self) -> tuple[str, str]:
         return self.bundle.system, self.bundle.hash
+
+
+def _known(said: Grading, photo: Photo, exam: int) -> Prepared:
+    return Prepared(_name(photo), exam, photo.eye, said=replace(said, image=_name(photo)))
+
+
+def _name(photo: Photo) -> str:
+    return "bytes" if isinstance(photo.source, bytes) else str(photo.source)
 
 
 def eyes_of(

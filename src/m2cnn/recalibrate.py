@@ -14,6 +14,7 @@ from m2cnn.data.survey import Seen, look_at_planes, remembering, survey
 from m2cnn.errors import SettingError
 from m2cnn.evaluate import predict, unknown_to
 from m2cnn.grader import Grader
+from m2cnn.kept import keeping
 
 
 def recalibrate(
@@ -41,10 +42,11 @@ def recalibrate(
         seen = survey(chosen, look_at_planes, looks)
     plain = Grader.load(bundle.folder)
     plain.calibration = NONE
-    fitted = calibrate(predict(plain, chosen), sensitivity, specificity)
-    if out.resolve() != bundle.folder.resolve():
-        copy_bundle(bundle, out)
-    return with_calibration(load_bundle(out), fitted, _strangers(bundle, chosen, seen))
+    with keeping(out, plain.identity) as kept:
+        fitted = calibrate(predict(plain, chosen, kept), sensitivity, specificity)
+        if out.resolve() != bundle.folder.resolve():
+            copy_bundle(bundle, out)
+        return with_calibration(load_bundle(out), fitted, _strangers(bundle, chosen, seen))
 
 
 def _strangers(bundle: Bundle, chosen: Manifest, seen: dict[str, Seen]) -> Known:

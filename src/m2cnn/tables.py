@@ -125,10 +125,10 @@ def new_table(asked: str | None) -> Path | None:
     """
     if not asked:
         return None
-    return Path(asked) if _is_device(Path(asked)) else new_file(Path(asked))
+    return Path(asked) if is_device(Path(asked)) else new_file(Path(asked))
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -154,7 +154,7 @@ def writing_new(path: Path) -> Iterator[BinaryIO]:
 
     Pipes and devices are written at once. Raises SettingError, as `new_file`, also for a file that came meanwhile.
     """
-    if _is_device(path):
+    if is_device(path):
         with open(path, "wb") as file:
             yield file
         return
