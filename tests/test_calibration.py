@@ -25,7 +25,7 @@ from m2cnn.calibration import (
     fit_temperature,
 )
 from m2cnn.cli import main
-from m2cnn.data import Manifest, Row, open_data
+from m2cnn.data import Manifest, Row, in_lockbox, open_data, write_manifest
 from m2cnn.errors import DataError, SettingError
 from m2cnn.evaluate import Selection, evaluate
 from m2cnn.grader import Grader
@@ -212,6 +212,18 @@ def test_a_calibrated_bundle_gives_the_same_grades_and_other_chances(site, tiny_
     assert np.allclose(two.probabilities, expected) and not np.allclose(two.probabilities, one.probabilities)
     assert two.chance == pytest.approx(sum(two.probabilities[2:])) and one.chance is None
     assert {"chance", "refer"} <= two.as_dict().keys()
+
+
+def test_calibrate_says_how_many_the_lockbox_keeps(tiny_run, rendered, tmp_path, capsys):
+    free = [replace(row, split="") for row in rendered if row.split in ("test", "lockbox")]
+    write_manifest(Manifest(tuple(free), rendered.root), tmp_path / "clinic.csv")
+    kept = sum(in_lockbox(row.patient) for row in free)
+    words = ["--data", str(tmp_path / "clinic.csv"), "--images", str(rendered.root), "--split", "all"]
+    assert main(["calibrate", str(tiny_run), *words, "--out", str(tmp_path / "b")]) == 0
+    said = f"{kept} photographs of the lockbox, which stays closed, took no part\n"
+    assert kept > 1 and said in capsys.readouterr().out
+    assert main(["evaluate", str(tiny_run), *words, "--replicates", "20", "--out", str(tmp_path / "e")]) == 0
+    assert said in capsys.readouterr().out
 
 
 def test_calibrating_twice_is_calibrating_once(site, tiny_run, tmp_path, capsys):

@@ -212,11 +212,15 @@ def _calibrate_options(one: argparse.ArgumentParser) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     from m2cnn.data import open_data
+    from m2cnn.evaluate import Selection
     from m2cnn.recalibrate import recalibrate
+    from m2cnn.summary import not_measured
 
     targets = {"sensitivity": options.sensitivity, "specificity": options.specificity, "memory": options.cache}
-    manifest = open_data(options.data, options.images)
-    bundle = recalibrate(options.bundle, manifest, options.out, splits=tuple(options.split.split(",")), **targets)
+    manifest, splits = open_data(options.data, options.images), tuple(options.split.split(","))
+    bundle = recalibrate(options.bundle, manifest, options.out, splits=splits, **targets)
+    for line in not_measured(Selection(splits).of(manifest)[1]):
+        print(line)
     print(bundle.calibration.to_text())
     print(f"{bundle.folder} ({bundle.hash}). {DISCLAIMER}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from m2cnn.panel import METRICS, NAMES, TITLES, Panel, panel
 from m2cnn.predictions import NO_GRADE, Predictions
 from m2cnn.reliability import ece_bounds
 from m2cnn.tables import write_atomically
+from m2cnn.wording import counted
 
 SCHEMA = "m2cnn.metrics/1"
 BIASED = ("ece", "referable_ece")  # resampling raises them; see `ece_bounds`
@@ -31,7 +33,10 @@ SCORED = ("macro_f1", *(name for name in METRICS if name.startswith("f1_")), "re
 # What people are told; the other figures of single grades are in the file.
 TOLD = {key: title for key, title in TITLES.items() if not key.startswith(("specificity_grade", "ppv_grade", "f1_"))}
 AT_PREVALENCE = ("ppv", "npv")
-
+NOT_MEASURED = {  # in the context, how many
+    "in_the_closed_lockbox": "of the lockbox, which stays closed, took no part",
+    "left_out_as_trained_on": "that the model knows took no part",
+}
 
 Gaps = tuple[Floats, Floats]  # (2, B) as `Panel.gaps` of the photographs as they are, and (R, 2, B) replicates
 
@@ -219,7 +224,13 @@ def to_text(summary: dict) -> str:
     lines = [f"{title:{width}}  {shown(**s['metrics'][name])}" for name, title in titles.items()]
     heading = "true \\ graded" + "".join(f"{grade:>8}" for grade in range(NUM_GRADES))
     table = [f"{truth:>13}" + "".join(f"{n:>8}" for n in row) for truth, row in enumerate(s["confusion"])]
-    return "\n".join([head, left_out, unit, "", *lines, "", heading, *table, "", s["disclaimer"], ""])
+    told = [head, left_out, *not_measured(s.get("context", {})), unit]
+    return "\n".join([*told, "", *lines, "", heading, *table, "", s["disclaimer"], ""])
+
+
+def not_measured(context: Mapping[str, Any]) -> list[str]:
+    """In words, the photographs of a data set that take no part, as the context of a summary counts them."""
+    return [f"{counted(context[key], 'photograph')} {why}" for key, why in NOT_MEASURED.items() if context.get(key)]
 
 
 def _titles_elsewhere(summary: dict) -> dict[str, str]:
