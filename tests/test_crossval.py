@@ -9,11 +9,14 @@ from tests.test_paper import predictions
 from tests.test_rows import FLAT
 
 from m2cnn import crossval, systems
+from m2cnn.bundle import load_bundle, with_calibration
+from m2cnn.calibration import Point
 from m2cnn.cli import main
-from m2cnn.crossval import crossval_plan, joined, write_report
+from m2cnn.crossval import crossval_plan, decided, joined, write_report
 from m2cnn.data import Manifest, read_manifest, write_manifest
 from m2cnn.data.splits import without_each_source
 from m2cnn.errors import DataError, SettingError
+from m2cnn.grader import Grader
 from m2cnn.metrics import quadratic_weighted_kappa
 from m2cnn.predictions import read_predictions
 from m2cnn.recipe import recipe_from_dict
@@ -103,6 +106,40 @@ def test_a_part_of_the_folds_says_what_is_missing(flat, two_sources, tmp_path, c
     assert main(words) == 0
     assert "**Not done yet: fold-1.**" in (out / "crossval.md").read_text()
     assert "QWK" not in capsys.readouterr().out  # no number of all where some are missing
+
+
+def test_operating_points_are_measured_on_who_had_no_say(flat, two_sources, tmp_path, monkeypatch):
+    manifest, data = two_sources
+    out = tmp_path / "out"
+    monkeypatch.setattr("m2cnn.calibration.LEAST", 1)
+    words = ["crossval", flat, *data, "--out", str(out), "--folds", "2", "--replicates", "20", "calibrate=true"]
+    assert main(words) == 0
+    second = load_bundle(out / "runs/fold-2-seed0")
+    high = float(np.max(read_predictions(out / "runs/fold-2-seed0/test/predictions.csv").severity))
+    points = [replace(point, severity=high) for point in second.calibration.points]  # unlike those of the first fold
+    with_calibration(second, replace(second.calibration, points=tuple(points)), second.known())
+    assert main([*words, "--report"]) == 0
+    page = (out / "crossval.md").read_text()
+    assert "## Operating points" in page and "| high-sensitivity, south |" in page
+    refer, ill = [], []
+    for number in (1, 2):  # by the grader, as a clinic would
+        run = out / f"runs/fold-{number}-seed0"
+        grader = Grader.load(run, "torch")
+        for row in read_manifest(run / "manifest.csv", manifest.root).select("test"):
+            refer.append(grader.grade(manifest.path(row)).refer["high-sensitivity"])
+            ill.append(row.grade >= 2)
+    refer, ill = np.array(refer), np.array(ill)
+    found = json.loads((out / "pooled/points/high-sensitivity/metrics.json").read_text())["metrics"]
+    assert found["referable_sensitivity"]["value"] == pytest.approx(refer[ill].mean())
+    assert found["referable_specificity"]["value"] == pytest.approx(1 - refer[~ill].mean())
+    assert f"{refer[ill].mean():.3f} (" in page and 0 < refer.sum() < len(refer)
+
+
+def test_the_decisions_of_a_point_are_grades():
+    table = predictions([0, 2, 4, 1], [0, 0, 4, 1], [0.2, 0.6, 3.7, 0.5])
+    point = Point("high-sensitivity", 0.5, 0.95, (1.0, 0.9, 1.0), (0.5, 0.4, 0.6))
+    assert decided(table, point).decoded.tolist() == [0, 2, 2, 2]
+    assert np.isnan(decided(table, point).probabilities).all()
 
 
 def test_each_source_is_left_out_once(flat, two_sources, tmp_path):

@@ -7,6 +7,7 @@ pooled predictions are of photographs that had no say in anything.
 OUT/plan.json, OUT/runs/, OUT/predictions/, OUT/failed.json    as of a table (m2cnn.paper.running)
 OUT/pooled/predictions.csv, metrics.json                       all folds together
 OUT/pooled/NAME/metrics.json                                   of a source, where there are several
+OUT/pooled/points/NAME/metrics.json                            of an operating point, where the recipe calibrates
 OUT/crossval.md                                                the page
 """
 
@@ -21,20 +22,24 @@ from typing import Any
 import numpy as np
 
 from m2cnn.bootstrap import shown
+from m2cnn.bundle import load_bundle
+from m2cnn.calibration import Point
 from m2cnn.data.guard import Guarded
 from m2cnn.data.manifest import Manifest
 from m2cnn.data.splits import free_sources, nested, without_each_source
 from m2cnn.errors import SettingError
+from m2cnn.grades import ENDPOINTS
 from m2cnn.paper.evidence import WHOLE, read_kept
 from m2cnn.paper.grid import Cell
-from m2cnn.paper.running import Job, Plan, Table
-from m2cnn.predictions import PREDICTIONS, Predictions, told_sources, write_predictions
+from m2cnn.paper.running import RUNS, Job, Plan, Table
+from m2cnn.predictions import NO_GRADE, PREDICTIONS, Predictions, read_predictions, told_sources, write_predictions
 from m2cnn.recipe import Recipe
 from m2cnn.summary import summarise, write_metrics
 from m2cnn.tables import write_atomically
 
-POOLED, PAGE = "pooled", "crossval.md"
+POOLED, POINTS, PAGE = "pooled", "points", "crossval.md"
 SHOWN = ("qwk", "accuracy", "mse", "referable_auc", "referable_sensitivity", "referable_specificity")
+AT_POINTS = ("referable_sensitivity", "referable_specificity", "referable_ppv", "referable_npv")
 MOST = 100  # folds
 
 
@@ -93,8 +98,37 @@ def write_report(out: Path, plan: Plan, manifest: Manifest | None = None, replic
     sources = {row.image: row.source for row in manifest} if manifest else told_sources(out / POOLED)
     for source, rows in _by_source(pooled, sources).items():
         parts[source] = _kept(out / POOLED / source, pooled.select(rows), replicates, context | {"source": source})
-    write_atomically(out / PAGE, _page(plan, summary, parts).encode())
+    points = _at_points(out, plan, replicates, sources)
+    write_atomically(out / PAGE, _page(plan, summary, parts, points).encode())
     return summary
+
+
+def decided(table: Predictions, point: Point) -> Predictions:
+    """The table with an operating point's decisions as grades: 2 where it refers, else 0, so that the figures of
+    referable disease are the point's."""
+    refer = table.severity.astype(np.float64) >= point.severity  # as the grader compares them
+    decoded = np.where(table.gradable, np.where(refer, ENDPOINTS["referable"], 0), NO_GRADE)
+    return replace(table, decoded=decoded, probabilities=np.full_like(table.probabilities, np.nan), place=None)
+
+
+def _at_points(out: Path, plan: Plan, replicates: int, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Each operating point -> what it is worth on the folds of the runs that are there, each by its own bundle; also
+    of each source."""
+    said: dict[str, list[Predictions]] = {}
+    for job in plan.jobs():
+        run = out / RUNS / job.name
+        if not (run / "test" / PREDICTIONS).is_file():
+            continue
+        table = read_predictions(run / "test" / PREDICTIONS)
+        for point in load_bundle(run).calibration.points:
+            said.setdefault(point.name, []).append(decided(table, point))
+    found = {}
+    for name, tables in said.items():
+        table, folder = joined(tables), out / POOLED / POINTS / name
+        found[name] = _kept(folder, table, replicates, {"command": plan.command, "point": name})
+        for source, rows in _by_source(table, sources).items():
+            found[f"{name}, {source}"] = summarise(table.select(rows), replicates)
+    return found
 
 
 def joined(tables: Sequence[Predictions]) -> Predictions:
@@ -121,8 +155,10 @@ def _by_source(pooled: Predictions, source: Mapping[str, str]) -> dict[str, np.n
     return found if len(found) > 1 else {}
 
 
-def _page(plan: Plan, summary: dict[str, Any], parts: dict[str, dict[str, Any]]) -> str:
-    head = ["| of | photographs | patients | " + " | ".join(SHOWN) + " |", "|---" * (3 + len(SHOWN)) + "|"]
+def _page(
+    plan: Plan, summary: dict[str, Any], parts: dict[str, dict[str, Any]], points: dict[str, dict[str, Any]]
+) -> str:
+    head = _columns("of", SHOWN)
     lines = [_line(name, part) for name, part in {"**all**": summary, **parts}.items()]
     missing = summary["context"]["missing"]
     return "\n".join(
@@ -139,12 +175,25 @@ def _page(plan: Plan, summary: dict[str, Any], parts: dict[str, dict[str, Any]])
             *head,
             *lines,
             "",
+            *_points_section(points),
             summary["disclaimer"],
             "",
         ]
     )
 
 
-def _line(name: str, summary: dict[str, Any]) -> str:
-    cells = [shown(**summary["metrics"][metric]) for metric in SHOWN]
+def _points_section(points: dict[str, dict[str, Any]]) -> list[str]:
+    if not points:
+        return []
+    head = ["## Operating points", "", "Each photograph by the point of its own fold, fitted on validation patients."]
+    lines = [_line(name, part, AT_POINTS) for name, part in points.items()]
+    return [*head, "", *_columns("point", AT_POINTS), *lines, ""]
+
+
+def _columns(first: str, metrics: Sequence[str]) -> list[str]:
+    return [f"| {first} | photographs | patients | {' | '.join(metrics)} |", "|---" * (3 + len(metrics)) + "|"]
+
+
+def _line(name: str, summary: dict[str, Any], metrics: Sequence[str] = SHOWN) -> str:
+    cells = [shown(**summary["metrics"][metric]) for metric in metrics]
     return f"| {name} | {summary['n_scored']} | {summary['n_patients']} | " + " | ".join(cells) + " |"
