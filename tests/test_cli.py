@@ -211,6 +211,13 @@ def test_all_leaves_the_lockbox_closed_where_nothing_was_split(rendered):
     assert kept == {row.patient for row in bare if not in_lockbox(row.patient)} != {row.patient for row in bare}
     chosen, said = Selection(("all",)).of(bare)
     assert said["in_the_closed_lockbox"] == len(bare) - len(chosen) > 0
+    east = sorted({row.patient for row in bare})[::2]
+    two = Manifest(tuple(replace(row, source="east" if row.patient in east else "west") for row in bare), bare.root)
+    _, said = Selection(("all",), ("east",)).of(two)
+    shut = sum(in_lockbox(row.patient) for row in two if row.source == "east")
+    assert said.get("in_the_closed_lockbox", 0) == shut and said["sources"] == ["east"]
+    _, said = Selection(("all",), ("west",)).of(two)
+    assert shut + said.get("in_the_closed_lockbox", 0) == len(bare) - len(chosen)
 
 
 def test_a_table_of_grades_is_not_written_over(capsys, tiny_run, rendered, tmp_path):
@@ -238,7 +245,7 @@ def test_a_table_of_grades_is_whole_or_not_there(capsys, tiny_run, rendered, tmp
     monkeypatch.setattr(Grader, "grade_exams", interrupted)
     code, out, err = run(capsys, *words)
     assert code == INTERRUPTED and out.count("severity") == 1 and not grades.exists()
-    assert "with --csv, the same command continues" in err
+    assert "only with --csv, the same command continues" in err
 
     def overtaken(*told, **kept):
         yield from whole(*told, **kept)

@@ -18,7 +18,7 @@ from m2cnn.data.splits import without_each_source
 from m2cnn.errors import DataError, SettingError
 from m2cnn.grader import Grader
 from m2cnn.metrics import quadratic_weighted_kappa
-from m2cnn.predictions import read_predictions
+from m2cnn.predictions import read_predictions, write_predictions
 from m2cnn.recipe import recipe_from_dict
 
 RECIPE = """
@@ -114,11 +114,15 @@ def test_operating_points_are_measured_on_who_had_no_say(flat, two_sources, tmp_
     monkeypatch.setattr("m2cnn.calibration.LEAST", 1)
     words = ["crossval", flat, *data, "--out", str(out), "--folds", "2", "--replicates", "20", "calibrate=true"]
     assert main(words) == 0
-    second = load_bundle(out / "runs/fold-2-seed0")
-    high = float(np.max(read_predictions(out / "runs/fold-2-seed0/test/predictions.csv").severity))
-    points = [replace(point, severity=high) for point in second.calibration.points]  # unlike those of the first fold
-    with_calibration(second, replace(second.calibration, points=tuple(points)), second.known())
+    place = out / "runs/fold-2-seed0/test/predictions.csv"
+    second, table = load_bundle(out / "runs/fold-2-seed0"), read_predictions(place)
+    points = [replace(point, severity=float(table.severity.max())) for point in second.calibration.points]
+    second = with_calibration(second, replace(second.calibration, points=tuple(points)), second.known())
+    assert main([*words, "--report"]) == 0  # points that were fitted anew, perhaps on the fold itself, do not count
+    assert "high-sensitivity of fold-1." in (out / "crossval.md").read_text()
+    write_predictions(replace(table, bundle=np.full(len(table), second.hash), place=None), place)
     assert main([*words, "--report"]) == 0
+    assert "high-sensitivity of fold-1, fold-2." in (out / "crossval.md").read_text()
     page = (out / "crossval.md").read_text()
     assert "## Operating points" in page and "| high-sensitivity, south |" in page
     refer, ill = [], []

@@ -1,12 +1,14 @@
 """Gradings kept while a long list is graded: broken off, it goes on, to the same result, and nothing stale is told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, main
 from m2cnn.cli_verb import UNGRADED
 from m2cnn.data.manifest import Manifest
+from m2cnn.errors import DataError
 from m2cnn.evaluate import Selection, evaluate
 from m2cnn.grader import Grader, Photo
 from m2cnn.kept import keeping
@@ -126,13 +128,60 @@ def test_an_exam_is_known_by_both_its_eyes(photographs, tmp_path):
         assert kept.keys([Photo(left, "left"), Photo(tmp_path / "gone.jpg", "right")]) == ["", ""]
 
 
+def test_a_passing_fault_of_one_eye_stays_with_neither(photographs, tmp_path, monkeypatch, seen):
+    """The file is there when it is hashed, and not when it is read, as on a bad network."""
+    exam, grader = [Photo(photographs[0], "left"), Photo(photographs[1], "right")], Grader.load("default")
+    assert grader.joins_eyes
+    (good,) = grader.grade_exams([exam])
+    whole = Grader._prepare
+
+    def failing(grader, photo, number):
+        return replace(whole(grader, photo, number), **({"reason": "cannot be read"} if photo.eye == "right" else {}))
+
+    with keeping(tmp_path / "t.csv", grader.identity) as kept:
+        with monkeypatch.context() as network:
+            network.setattr(Grader, "_prepare", failing)
+            (bad,) = grader.grade_exams([exam], kept=kept)
+        assert bad[0].caution and not bad[1].gradable
+        assert (tmp_path / ".t.csv.m2cnn-graded").read_bytes() == b""
+
+        def written_meanwhile(grader, photo, number):
+            found = whole(grader, photo, number)
+            photographs[1].write_bytes(photographs[2].read_bytes())
+            return found
+
+        with monkeypatch.context() as copying:
+            copying.setattr(Grader, "_prepare", written_meanwhile)
+            list(grader.grade_exams([exam], kept=kept))
+        assert (tmp_path / ".t.csv.m2cnn-graded").read_bytes() == b""
+        list(grader.grade_exams([exam], kept=kept))
+        assert len((tmp_path / ".t.csv.m2cnn-graded").read_bytes().splitlines()) == 2
+    assert good[0].caution == "" or "other eye" not in good[0].caution
+
+
+def test_a_refusal_leaves_nothing_and_a_folder_keeps_it_inside(tmp_path):
+    with pytest.raises(DataError), keeping(tmp_path / "t.csv", ["model"]):
+        raise DataError("x", "y", "z")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(KeyboardInterrupt), keeping(tmp_path / "bundle", ["model"]):
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "bundle").iterdir()] == [".m2cnn-graded"]
+
+
 def test_a_torn_line_is_graded_again_and_spoils_no_other(photographs, tiny_run, tmp_path, monkeypatch, seen):
     small_batches(monkeypatch)
     seen.stop = 4
     assert grade(photographs, tiny_run, tmp_path / "out.csv") == INTERRUPTED
     (kept,) = tmp_path.glob(".out.csv*")
     lines = kept.read_bytes().splitlines()
-    for torn in (lines[3][:40], b"\x00" * 30, b"[1, 2]", json.dumps(["key", {"probabilities": None}]).encode()):
+    for torn in (
+        lines[3][:40],
+        b"\x00" * 30,
+        b"[1, 2]",
+        b"[" * 100_000,
+        json.dumps(["key", {"probabilities": None}]).encode(),
+    ):
         kept.write_bytes(b"\n".join([*lines[:3], torn]))
         seen.stop = 3
         seen.names.clear()

@@ -314,7 +314,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 RESUME = {
-    grade: "; with --csv, the same command continues",
+    grade: "; only with --csv, the same command continues",
     train: "; m2cnn train --resume --out RUN continues",
     combine: "; the same command continues",
     calibrate: "; the same command continues",

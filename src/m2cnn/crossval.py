@@ -114,18 +114,20 @@ def decided(table: Predictions, point: Point) -> Predictions:
 def _at_points(out: Path, plan: Plan, replicates: int, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Each operating point -> what it is worth on the folds of the runs that are there, each by its own bundle; also
     of each source."""
-    said: dict[str, list[Predictions]] = {}
+    said: dict[str, dict[str, Predictions]] = {}
     for job in plan.jobs():
         run = out / RUNS / job.name
-        if not (run / "test" / PREDICTIONS).is_file():
+        if not (run / "test" / PREDICTIONS).is_file() or not (run / "bundle").is_dir():
             continue
-        table = read_predictions(run / "test" / PREDICTIONS)
-        for point in load_bundle(run).calibration.points:
-            said.setdefault(point.name, []).append(decided(table, point))
+        table, bundle = read_predictions(run / "test" / PREDICTIONS), load_bundle(run)
+        if set(table.bundle.tolist()) <= {bundle.hash}:  # else calibrated anew, on who knows whom
+            for point in bundle.calibration.points:
+                said.setdefault(point.name, {})[job.cell.name] = decided(table, point)
     found = {}
     for name, tables in said.items():
-        table, folder = joined(tables), out / POOLED / POINTS / name
-        found[name] = _kept(folder, table, replicates, {"command": plan.command, "point": name})
+        table, folder = joined(list(tables.values())), out / POOLED / POINTS / name
+        context = {"folds": list(tables), "command": plan.command, "point": name}
+        found[name] = _kept(folder, table, replicates, context)
         for source, rows in _by_source(table, sources).items():
             found[f"{name}, {source}"] = summarise(table.select(rows), replicates)
     return found
@@ -185,7 +187,9 @@ def _page(
 def _points_section(points: dict[str, dict[str, Any]]) -> list[str]:
     if not points:
         return []
-    head = ["## Operating points", "", "Each photograph by the point of its own fold, fitted on validation patients."]
+    told = [f"{name} of {', '.join(part['context']['folds'])}" for name, part in points.items() if part["context"]]
+    lead = f"Each photograph by the point of its own fold, fitted on validation patients: {'; '.join(told)}."
+    head = ["## Operating points", "", lead]
     lines = [_line(name, part, AT_POINTS) for name, part in points.items()]
     return [*head, "", *_columns("point", AT_POINTS), *lines, ""]
 

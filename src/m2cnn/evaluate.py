@@ -56,14 +56,15 @@ class Selection:
         said: dict[str, Any] = {"split": ",".join(self.splits), "manifest": manifest.digest()}
         if self.lockbox is None:
             chosen = manifest.select(*self.splits)
-            if "all" in self.splits and len(chosen) < len(manifest):
-                said["in_the_closed_lockbox"] = len(manifest) - len(chosen)
-                log.info("%d photographs are in the lockbox, which stays closed", len(manifest) - len(chosen))
         else:
             chosen, said["lockbox"] = lockbox_rows(manifest, self.lockbox)
-        if not self.sources:
-            return chosen, said
-        return _of_sources(chosen, self.sources), said | {"sources": list(self.sources)}
+        if self.sources:
+            chosen, manifest = _of_sources(chosen, self.sources), _of_sources(manifest, self.sources)
+            said["sources"] = list(self.sources)
+        if self.lockbox is None and "all" in self.splits and len(chosen) < len(manifest):
+            said["in_the_closed_lockbox"] = len(manifest) - len(chosen)
+            log.info("%d photographs are in the lockbox, which stays closed", len(manifest) - len(chosen))
+        return chosen, said
 
 
 def evaluate(

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import m2cnn
 from m2cnn.bundle import Bundle, load_bundle
-from m2cnn.data.identity import code_identity
+from m2cnn.data.identity import package_identity
 from m2cnn.data.pairing import patient_and_eye, some
 from m2cnn.errors import DataError, ImageError
 from m2cnn.eyes import Eyes, other_eyes, sides
@@ -30,7 +29,6 @@ from m2cnn.wording import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 Source = str | Path | bytes
-CODE = tuple(f"m2cnn.{name}" for name in ("grader", "photograph", "field", "preprocess", "quality", "reader", "tasks"))
 NOT_FINITE = "the network gave no finite number"
 ALONE = "the other eye was not seen: it is taken to be as this one"
 
@@ -111,15 +109,14 @@ class Grader:
 
     def _prepare_exam(self, kept: Kept | None, exam: tuple[int, Sequence[Photo]]) -> list[Prepared]:
         number, photos = exam
-        if kept is None:
-            return [self._prepare(photo, number) for photo in photos]
-        keys = kept.keys(photos)
-        if all(key in kept.found for key in keys):
-            known = [replace(kept.found[key], image=_name(photo)) for key, photo in zip(keys, photos, strict=True)]
-            return [
-                Prepared(said.image, number, photo.eye, said=said) for photo, said in zip(photos, known, strict=True)
-            ]
-        return [replace(self._prepare(photo, number), key=key) for key, photo in zip(keys, photos, strict=True)]
+        keys = kept.keys(photos) if kept else []
+        if kept and all(key in kept.found for key in keys):
+            return [_known(kept.found[key], photo, number) for key, photo in zip(keys, photos, strict=True)]
+        prepared = [self._prepare(photo, number) for photo in photos]
+        # What a passing fault or a file that is still being written did to one eye must not stay with the other.
+        if kept is None or any(each.reason for each in prepared) or kept.keys(photos) != keys:
+            return prepared
+        return [replace(each, key=key) for key, each in zip(keys, prepared, strict=True)]
 
     def _prepare(self, photo: Photo, exam: int) -> Prepared:
         name = _name(photo)
@@ -196,7 +193,7 @@ class Grader:
     @property
     def identity(self) -> list[str]:
         """What a grade depends on, but for the photographs."""
-        return [m2cnn.__version__, *code_identity(CODE), self.bundle.hash, repr(self.calibration), self.backend]
+        return [*package_identity(), self.bundle.hash, repr(self.calibration), self.backend]
 
     @property
     def _origin(self) -> tuple[str, str]:

@@ -6,9 +6,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
+import m2cnn
 from m2cnn.data.manifest import Manifest, Row
+
+READERS = ("numpy", "opencv-python-headless", "pillow", "onnxruntime")
 
 
 def file_identity(manifest: Manifest, row: Row) -> tuple[str | int, ...]:
@@ -25,3 +29,11 @@ def file_identity(manifest: Manifest, row: Row) -> tuple[str | int, ...]:
 def code_identity(modules: Sequence[str]) -> list[str]:
     """SHA-256 of the sources of imported modules: a better search for the field must not meet old results."""
     return [hashlib.sha256(Path(sys.modules[name].__file__).read_bytes()).hexdigest() for name in modules]
+
+
+def package_identity() -> list[str]:
+    """SHA-256 of all code and constants of this package, and the versions of what reads and weighs pictures."""
+    home = Path(m2cnn.__file__).parent
+    sources = sorted(path for end in ("py", "json", "toml") for path in home.rglob(f"*.{end}"))
+    own = [f"{path.relative_to(home).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources]
+    return [hashlib.sha256("\n".join(own).encode()).hexdigest(), *(f"{name} {version(name)}" for name in READERS)]
