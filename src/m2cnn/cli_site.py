@@ -52,6 +52,8 @@ def site(options: argparse.Namespace) -> int:
     told = differences(found.drift) if found.drift else [NO_DRIFT]
     for line in told if found.drift is None or found.drift.contrasts else [TOO_FEW]:
         print(f"- {line}")
+    if found.left_out:
+        print(f"- {found.left_out} photographs were known to the model and are left out.")
     names = ("report.html", "report.pdf", PHOTOGRAPHS, SHAREABLE)
     print("\n".join([*(str(Path(options.out) / name) for name in names), DISCLAIMER]))
     return OK
