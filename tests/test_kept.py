@@ -7,6 +7,7 @@ import pytest
 
 from m2cnn.cli import INTERRUPTED, OK, main
 from m2cnn.cli_verb import UNGRADED
+from m2cnn.data.identity import package_identity
 from m2cnn.data.manifest import Manifest
 from m2cnn.errors import DataError
 from m2cnn.evaluate import Selection, evaluate
@@ -111,6 +112,13 @@ def test_what_another_model_or_backend_said_does_not_count(photographs, tiny_run
         with keeping(tmp_path / "t.csv", changed) as kept:
             assert (kept.keys([Photo(photographs[0])])[0] in kept.found) == (changed == origin)
     assert Grader.load(tiny_run, "torch").identity != origin
+
+
+def test_another_reader_of_pictures_is_another_identity(monkeypatch):
+    before = package_identity()
+    assert package_identity() == before
+    monkeypatch.setattr("cv2.__version__", "0.0.0")
+    assert package_identity() != before
 
 
 def test_an_exam_is_known_by_both_its_eyes(photographs, tmp_path):

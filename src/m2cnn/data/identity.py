@@ -6,13 +6,15 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
 
 import m2cnn
 from m2cnn.data.manifest import Manifest, Row
-
-READERS = ("numpy", "opencv-python-headless", "pillow", "onnxruntime")
+from m2cnn.onnx_session import runtime_version
 
 
 def file_identity(manifest: Manifest, row: Row) -> tuple[str | int, ...]:
@@ -36,4 +38,6 @@ def package_identity() -> list[str]:
     home = Path(m2cnn.__file__).parent
     sources = sorted(path for end in ("py", "json", "toml") for path in home.rglob(f"*.{end}"))
     own = [f"{path.relative_to(home).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources]
-    return [hashlib.sha256("\n".join(own).encode()).hexdigest(), *(f"{name} {version(name)}" for name in READERS)]
+    # The modules' own versions: the distributions are called otherwise where a GPU or conda brought them.
+    versions = [np.__version__, cv2.__version__, PIL.__version__, runtime_version()]
+    return [hashlib.sha256("\n".join(own).encode()).hexdigest(), *versions]
