@@ -35,7 +35,8 @@ def script():
 
 
 def test_names(script):
-    state = {name: torch.zeros(1) for name in [*NAMES, "_blocks.2._expand_conv.weight", "_blocks.3._expand_conv.weight"]}
+    widening = ["_blocks.2._expand_conv.weight", "_blocks.3._expand_conv.weight"]  # tells which blocks widen
+    state = {name: torch.zeros(1) for name in [*NAMES, *widening]}
     named = script.with_timm_names(state, [1, 2, 2])
     assert set(NAMES.values()) <= named.keys() and len(named) == len(state)
 
